@@ -1,0 +1,31 @@
+# make search   a real search on drawn birds, nothing needed
+# make test     lint, types, import contracts and every test
+.PHONY: help setup search check test
+PY := .venv/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
+
+setup: .venv/installed  ## .venv with fgsearch in it (about 3 minutes the first time)
+
+.venv/installed: pyproject.toml
+	@test -x $(PY) || python3 -m venv .venv
+	@echo "installing into .venv (about 3 minutes the first time) ..."
+	@$(PY) -m pip install --quiet --editable '.[dev]' 2>&1 | grep -v '^WARNING: Location' || true
+	@.venv/bin/fgsearch --version && touch $@
+
+search: setup  ## search the hyperparameters on drawn finches: no data, no download, no GPU
+	@.venv/bin/fgsearch launch spaces/finches.yaml
+
+check: setup  ## lint, types, import contracts and the tests that take no time
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/pytest -q -n 2 -m 'not slow'
+
+test: setup  ## everything
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/pytest -q -n 2 --durations=10

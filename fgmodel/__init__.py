@@ -1,0 +1,1 @@
+"""The two-stream classifier of Shroff 2020, usable without the search."""

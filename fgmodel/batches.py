@@ -1,0 +1,119 @@
+"""Batches for a run: pooled features where the trunks are frozen, images and patches cut on the device where not.
+
+n  images of the data      B  images of a batch      N  patches of an image      K  patches taken of each
+S  pixels of the frame     s, P  pixels of the streams' inputs                    D  channels of a trunk
+"""
+
+import warnings
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from fgmodel.augmentation import DRAWS, Boxes, augment
+from fgmodel.config import DataConfig, TrialConfig
+from fgmodel.patches import cut
+from fgmodel.prepare import TrialData
+
+
+class Batch(NamedTuple):
+    """The inputs of both streams: features, or RGB in 0..1."""
+
+    whole: Tensor    # B D,   or B 3 s s
+    patches: Tensor  # B K D, or B K 3 P P
+
+
+def draw(images: int, generator: torch.Generator) -> Float[Tensor, "n R"]:
+    """Return an epoch's random numbers, a row an image: what happens to an image does not depend on its batch."""
+    return torch.rand(images, DRAWS, generator=generator, dtype=torch.float64)
+
+
+def evaluation_picks(config: DataConfig, images: int, patches: int) -> Int[Tensor, "n K"]:
+    """Return which patches of each image are evaluated: all, the best, or a draw.
+
+    The draw follows `data.seed`, so that all trials of a search, at every epoch, are compared on the same patches.
+    """
+    match config.evaluation_patches:
+        case "mean_all":
+            return torch.arange(patches).expand(images, -1)
+        case "top1":
+            return torch.zeros(images, 1, dtype=torch.int64)
+        case "random":
+            return torch.randint(patches, (images, 1), generator=torch.Generator().manual_seed(config.seed))
+
+
+class Features:
+    """Pooled features of frozen trunks, read from the shared memory map without a copy (a GPU gets one)."""
+
+    def __init__(self, data: TrialData, device: torch.device) -> None:
+        assert data.global_features is not None
+        assert data.local_features is not None
+        self._whole = _tensor(data.global_features).to(device)    # n D
+        self._patches = _tensor(data.local_features).to(device)   # n N D
+        self.patches_per_image = self._patches.shape[1]
+        self.widths = (self._whole.shape[-1], self._patches.shape[-1])
+
+    def training(self, rows: Int[Tensor, " B"], draws: Float[Tensor, "B R"]) -> Batch:
+        """Return each image with one of its patches, uniformly."""
+        return self.evaluation(rows, (draws[:, :1] * self.patches_per_image).long())
+
+    def evaluation(self, rows: Int[Tensor, " B"], picks: Int[Tensor, "B K"]) -> Batch:
+        """Return each image with the patches asked for."""
+        rows, picks = rows.to(self._whole.device), picks.to(self._whole.device)
+        return Batch(self._whole[rows], self._patches[rows[:, None], picks])  # B D, B K D
+
+
+class Frames:
+    """Decoded images from the shared memory map, resized and cut on the device."""
+
+    def __init__(self, config: DataConfig, data: TrialData, device: torch.device) -> None:
+        assert data.frames is not None
+        self._config, self._device = config, device
+        self._frames = _tensor(data.frames)                                   # n S S 3  uint8
+        self._boxes = torch.from_numpy(data.boxes.astype(np.float32))         # n N 4    small: a copy
+        self.patches_per_image = self._boxes.shape[1]
+        self.widths = None  # the model has trunks that know
+
+    def training(self, rows: Int[Tensor, " B"], draws: Float[Tensor, "B R"]) -> Batch:
+        """Return each image, augmented, with one of its patches, uniformly among those still visible."""
+        images, boxes = augment(self._config.augmentation, self._read(rows), self._boxes[rows], draws)
+        return self._cut(images, boxes)                                       # K = 1
+
+    def evaluation(self, rows: Int[Tensor, " B"], picks: Int[Tensor, "B K"]) -> Batch:
+        """Return each image, whole, with the patches asked for.
+
+        Also under `data.augmentation: standard`, where a centre crop is the custom: it would lose boxes, and accuracies
+        under different augmentations would be of different patches.
+        """
+        return self._cut(self._read(rows), self._boxes[rows[:, None], picks])
+
+    def _read(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B 3 S S"]:
+        frames: UInt8[Tensor, "B S S 3"] = self._frames[rows]
+        if self._device.type == "cuda":
+            frames = frames.pin_memory().to(self._device, non_blocking=True)  # bytes travel: a quarter of the floats
+        return frames.permute(0, 3, 1, 2).float() / 255                       # B 3 S S
+
+    def _cut(self, images: Float[Tensor, "B 3 S S"], boxes: Boxes) -> Batch:
+        patches = cut(images, boxes.to(self._device), self._config.patch_size)  # B K 3 P P
+        size = (self._config.image_size, self._config.image_size)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
+        return Batch(images.contiguous(memory_format=torch.channels_last), patches)
+
+
+Source: TypeAlias = Features | Frames
+"""Where batches come from. Rows are positions in the data, on the CPU; batches are on the run's device."""
+
+
+def source(config: TrialConfig, data: TrialData, device: torch.device) -> Source:
+    """Return the batches of `data` as `config` wants them."""
+    return Features(data, device) if config.model.freeze_backbones else Frames(config.data, data, device)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():  # the shared map is read-only, which torch cannot express; nothing writes to it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -1,0 +1,121 @@
+"""What is computed once and shared by every trial: decoded frames, and pooled features of frozen trunks.
+
+Everything is kept a split at a time: a search computes nothing of the test split.
+
+Legend: n images of the split, N patches an image, S pixels of the frame, D a trunk's width.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fgmodel import store
+from fgmodel.datasets import Dataset, Split
+from fgmodel.frozen import FrozenTrunk, each_batch, pixels, resized
+from fgmodel.patches import Patches, cut
+from fgmodel.progress import Progress, silent
+
+STEP = 64   # images between two syncs to disk: what a kill can cost
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A split's images as squares of `size` px, decoded when first asked for: who finds features needs none."""
+
+    dataset: Dataset
+    split: Split
+    size: int
+    cache: Path
+    progress: Progress = silent
+
+    @cached_property
+    def array(self) -> np.ndarray:
+        """The frames, n S S 3 uint8, memory-mapped."""
+        return decoded(self.dataset, self.split, self.size, self.cache, self.progress)
+
+    def decode(self) -> None:
+        """Decode now, on all threads: before batches that have one thread each ask for frames."""
+        _ = self.array
+
+    def __len__(self) -> int:
+        return int(self.dataset.rows(self.split).size)
+
+    def path(self, kind: str, suffix: str, *parts: Any) -> Path:  # noqa: ANN401  anything JSON writes
+        """Return where something made of these frames is kept; `parts` are all else that decides it."""
+        decides = json.dumps([self.dataset.fingerprint, self.split, self.size, *parts])
+        key = hashlib.sha256(decides.encode()).hexdigest()[:20]
+        return self.cache / kind / f"{self.dataset.name}-{self.split}-{key}{suffix}"
+
+
+def decoded(dataset: Dataset, split: Split, frame_size: int, cache: Path, progress: Progress = silent) -> np.ndarray:
+    """Return the split's images (n S S 3, uint8), squashed to squares of `frame_size` px with antialiasing.
+
+    Raises InputError: for an image that has become unusable, and for a full disk.
+    """
+    rows = dataset.rows(split)
+
+    def decode(row: int) -> np.ndarray:
+        return np.asarray(dataset.image(row).resize((frame_size, frame_size), Image.Resampling.BILINEAR))
+
+    def compute(a: int, b: int) -> Iterator[np.ndarray]:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:   # Pillow decodes without the interpreter's lock
+            yield from (frame[None] for frame in pool.map(decode, rows[a:b].tolist()))
+
+    path = Frames(dataset, split, frame_size, cache).path("frames", ".npy")
+    what = "finches drawn" if dataset.name == "finches" else "images decoded"
+    shape = (len(rows), frame_size, frame_size, 3)
+    return store.array(path, shape, np.uint8, compute, step=STEP, what=what, progress=progress)
+
+
+def global_features(frames: Frames, trunk: FrozenTrunk, size: int) -> np.ndarray:
+    """Return the trunk's pooled map of each whole image at `size` px: n D, float32."""
+
+    def pooled(part: slice) -> np.ndarray:
+        return trunk.pooled(resized(pixels(frames.array[part], trunk.device), size)).cpu().numpy()
+
+    def compute(a: int, b: int) -> Iterator[np.ndarray]:
+        frames.decode()
+        yield from each_batch(pooled, range(a, b), size, trunk.device)
+
+    path = global_path(frames, trunk, size)
+    return _features(path, (len(frames), trunk.model.width), compute, "features of whole images", frames.progress)
+
+
+def local_features(frames: Frames, patches: Patches, trunk: FrozenTrunk, size: int) -> np.ndarray:
+    """Return the trunk's pooled map of every patch, cut from the frame at `size` px: n N D, float32."""
+    each = patches.boxes.shape[1]
+
+    def pooled(part: slice) -> np.ndarray:
+        boxes = torch.from_numpy(patches.boxes[part]).to(trunk.device).float()             # B N 4
+        crops = cut(pixels(frames.array[part], trunk.device), boxes, size)                 # B N 3 s s
+        return trunk.pooled(crops.flatten(0, 1)).reshape(len(boxes), each, -1).cpu().numpy()   # B N D
+
+    def compute(a: int, b: int) -> Iterator[np.ndarray]:
+        frames.decode()
+        yield from each_batch(pooled, range(a, b), size, trunk.device, images_a_row=each)
+
+    path = local_path(frames, patches.hash, trunk, size)
+    return _features(path, (len(frames), each, trunk.model.width), compute, "features of patches", frames.progress)
+
+
+def global_path(frames: Frames, trunk: FrozenTrunk, size: int) -> Path:
+    """Return where `global_features` keeps them."""
+    return frames.path("features", ".npy", "global", size, trunk.identity())
+
+
+def local_path(frames: Frames, patches: str, trunk: FrozenTrunk, size: int) -> Path:
+    """Return where `local_features` keeps them; `patches` is the boxes' hash."""
+    return frames.path("features", ".npy", "local", size, trunk.identity(), patches)
+
+
+def _features(path: Path, shape: tuple[int, ...], compute: store.Compute, what: str, progress: Progress) -> np.ndarray:
+    return store.array(path, shape, np.float32, compute, step=STEP, what=what, progress=progress)

@@ -1,0 +1,203 @@
+"""The typed configuration of one trial, and its dotted names, in and out.
+
+The defaults are the thesis' values (preset `thesis`); `official()` is what the authors' released code does. A trial is
+its difference from the defaults, so every value here names its source: TH the thesis, CO the released code.
+"""
+
+from difflib import get_close_matches
+from typing import Any, Literal, Self, TypeAlias, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fgmodel.errors import SettingError
+
+Value: TypeAlias = bool | int | float | str | tuple[int, ...] | None
+"""What a setting can hold; YAML, Ray, MLflow and the bundle carry nothing else."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(_Frozen):
+    """Which images a trial sees and how they are cut."""
+
+    dataset: Literal["cub", "folders", "finches"] = "cub"
+    root: str = ""                                      # folder of the images; finches need none
+    bad_images: Literal["refuse", "skip"] = "refuse"    # what to do with a file that is no image
+    finches_per_species: int = Field(70, ge=8, le=10_000)
+    seed: int = Field(0, ge=0)                          # draws finches and cuts validation; never the trial's seed
+    validation: float = Field(0.1, gt=0, lt=1)          # share of train held out, stratified (TH silent; §8.1)
+    folds: int = Field(0, ge=0, le=20)                  # k ≥ 2: k-fold cross-validation over train instead
+    frame_size: int = Field(448, ge=32, le=1024)        # images are squashed to this square once; boxes live in it
+    image_size: int = Field(448, ge=32, le=1024)        # TH: global stream's input
+    patch_size: int = Field(224, ge=32, le=1024)        # TH: local stream's input
+    patches: str = "ddt"                                # an extractor's name, or a patch file
+    patch_backbone: str | None = None                   # the extractor's trunk; the local stream's unless set
+    patch_scale: float | None = Field(None, gt=0, le=8)  # boxes enlarged so; the extractor's own unless set
+    patches_per_image: int = Field(10, ge=1, le=64)     # TH: N = 10
+    evaluation_patches: Literal["mean_all", "top1", "random"] = "mean_all"
+    augmentation: Literal["none", "flip", "standard"] = "none"
+
+
+class ModelConfig(_Frozen):
+    """The two streams (Eq. 3.1-3.7)."""
+
+    global_backbone: str = "vgg19"                      # TH
+    local_backbone: str = "vgg19"                       # TH: a second one, weights not shared
+    weights: Literal["imagenet", "random"] = "imagenet"
+    freeze_backbones: bool = False                      # True: pooled features are computed once and shared
+    drop_last_pool: bool = True                         # CO: the patch trunk ends at 14x14, not 7x7
+    global_addon: bool = False                          # CO: two 1x1 convolutions before the global head
+    hidden_size: int = Field(512, ge=1, le=4096)        # TH
+    time_steps: int = Field(10, ge=1, le=64)            # T; TH's tables run to 10
+    attention: Literal["per_step", "shared", "last", "mean"] = "per_step"  # TH: W^t a step, Eq. 3.6
+    fusion_weight: float | None = Field(None, ge=0, le=100)  # z_g + w z_l at test; λ' unless set (TH 3.1.5)
+
+
+class LossConfig(_Frozen):
+    """Cross-entropy of both streams and the ranking hinge (Eq. 3.8-3.11)."""
+
+    lambda_rank: float = Field(0.5, ge=0, le=100)       # λ,  TH
+    lambda_local: float = Field(1.0, ge=0, le=100)      # λ', TH
+    margin: float = Field(0.5, ge=0, le=1)              # TH
+    detach_global: bool = True                          # the global prediction is a reference (TH's prose)
+
+
+class OptimConfig(_Frozen):
+    """SGD with one parameter group a stream."""
+
+    lr_global: float = Field(0.001, gt=0, le=10)        # TH
+    lr_local: float = Field(0.01, gt=0, le=10)          # TH
+    momentum: float = Field(0.9, ge=0, lt=1)            # CO
+    weight_decay: float = Field(5e-4, ge=0, le=1)       # CO
+    batch_size: int = Field(32, ge=1, le=4096)          # CO's README
+    epochs: int = Field(100, ge=1, le=10_000)
+    schedule: Literal["step", "milestones", "cosine", "constant"] = "step"
+    step_epochs: int = Field(40, ge=1)                  # TH: x0.1 every 40 epochs
+    milestones: tuple[int, ...] = (30, 60)              # CO's README
+    decay: float = Field(0.1, gt=0, lt=1)
+    warmup_epochs: int = Field(0, ge=0, le=100)
+    clip_norm: float | None = Field(None, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"         # bf16: trunks only; LSTM, softmax and loss stay fp32
+
+
+class TrialConfig(_Frozen):
+    """Everything that decides a trial's numbers."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    seed: int = Field(0, ge=0)
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Self:
+        """Build from dotted names, e.g. `{"loss.margin": 0.3}`; the rest keep the thesis' values.
+
+        Raises SettingError: for an unknown name, a wrong type or range, or a setting that would be ignored.
+        """
+        nested: dict[str, Any] = {}
+        for name, value in settings.items():
+            require_setting(name)
+            section, _, key = name.rpartition(".")
+            given = tuple(value) if isinstance(value, list) else value
+            (nested.setdefault(section, {}) if section else nested)[key] = given
+        try:
+            config = cls.model_validate({k: _SECTIONS[k](**v) if k in _SECTIONS else v for k, v in nested.items()})
+        except ValidationError as error:
+            raise _first_problem(error, settings) from None
+        config.refuse_ignored()
+        return config
+
+    def settings(self) -> dict[str, Value]:
+        """Every setting under its dotted name, defaults included."""
+        flat: dict[str, Value] = {}
+        for section, value in self:
+            if isinstance(value, BaseModel):
+                flat.update({f"{section}.{key}": v for key, v in value})
+            else:
+                flat[section] = value
+        return flat
+
+    def refuse_ignored(self) -> None:
+        """Raise SettingError for a setting that differs from its default and would not be used."""
+        default = DEFAULTS
+        mine = self.settings()
+        for name, (ignored, why) in self._ignored().items():
+            if ignored and mine[name] != default[name]:
+                raise SettingError(name, f"'{name}': {mine[name]!r} would be ignored: {why}")
+
+    def _ignored(self) -> dict[str, tuple[bool, str]]:
+        data, model, optim = self.data, self.model, self.optim
+        frozen = model.freeze_backbones
+        return {
+            "data.augmentation": (frozen, "model.freeze_backbones trains on features computed once"),
+            "data.validation": (data.folds >= 2, "data.folds cross-validates over all of train"),
+            "data.root": (data.dataset == "finches", "finches are drawn, not read"),
+            "data.finches_per_species": (data.dataset != "finches", "it belongs to data.dataset: finches"),
+            "model.global_addon": (frozen, "features are pooled before it, and its ReLUs do not commute with pooling"),
+            "optim.precision": (frozen, "no trunk runs while training on features"),
+            "optim.step_epochs": (optim.schedule != "step", "it belongs to optim.schedule: step"),
+            "optim.milestones": (optim.schedule != "milestones", "it belongs to optim.schedule: milestones"),
+            "optim.decay": (optim.schedule in ("cosine", "constant"), f"optim.schedule is {optim.schedule}"),
+        }
+
+
+_SECTIONS: dict[str, type[_Frozen]] = {
+    "data": DataConfig, "model": ModelConfig, "loss": LossConfig, "optim": OptimConfig,
+}
+DEFAULTS: dict[str, Value] = TrialConfig().settings()
+"""Every setting's dotted name with the thesis' value."""
+
+
+def thesis() -> TrialConfig:
+    """Return the preset `thesis`: the defaults."""
+    return TrialConfig()
+
+
+def official() -> TrialConfig:
+    """Return the preset `official`: the released code; rows 1, 2, 4, 6 and 7 of the specification's table differ."""
+    return TrialConfig.from_settings({
+        "model.attention": "shared",         # row 1
+        "loss.lambda_rank": 0.0,             # row 2: the released code has no ranking loss
+        "model.global_addon": True,          # row 4
+        "optim.lr_local": 0.001,             # row 6
+        "optim.schedule": "milestones",      # row 7
+    })
+
+
+def require_setting(name: str) -> None:
+    """Raise SettingError naming the nearest setting when `name` is none."""
+    if name not in DEFAULTS:
+        near = get_close_matches(name, DEFAULTS, n=1)
+        raise SettingError(name, f"'{name}' is not a setting" + (f"; did you mean '{near[0]}'?" if near else ""))
+
+
+def setting_type(name: str) -> type:
+    """Return `int`, `float`, `bool` or `str`: what a setting holds when it is neither None nor a tuple."""
+    section, _, key = name.rpartition(".")
+    annotation = (_SECTIONS[section] if section else TrialConfig).model_fields[key].annotation
+    for kind in (bool, int, float):
+        if annotation is kind or kind in get_args(annotation):
+            return kind
+    return str
+
+
+def _first_problem(error: ValidationError, settings: dict[str, Any]) -> SettingError:
+    section = {cls.__name__: key for key, cls in _SECTIONS.items()}.get(error.title, "")
+    problem = error.errors()[0]
+    name = ".".join(filter(None, (section, str(problem["loc"][0]))))
+    given = settings.get(name)
+    message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
+    return SettingError(name, f"'{name}': {given!r} is wrong: {message}{_as_number(given)}")
+
+
+def _as_number(given: object) -> str:
+    if not isinstance(given, str):
+        return ""
+    try:
+        number = float(given)
+    except ValueError:
+        return ""
+    return f"; {given!r} is text, write {number!r}"

@@ -1,0 +1,57 @@
+"""The loss of both streams (Eq. 3.8-3.11).
+
+B  images in the batch      C  classes
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fgmodel.config import LossConfig
+
+
+class Loss(NamedTuple):
+    """The loss and its parts, each the mean over the batch."""
+
+    total: Float[Tensor, ""]
+    global_stream: Float[Tensor, ""]  # CE(z_g, y)
+    local_stream: Float[Tensor, ""]   # CE(z_l, y)
+    rank: Float[Tensor, ""]           # the hinge, not yet times λ
+    rank_active: Float[Tensor, ""]    # share of images whose hinge is above zero
+    p_global: Float[Tensor, ""]       # probability of the true class
+    p_local: Float[Tensor, ""]
+
+
+def two_stream_loss(
+    global_logits: Float[Tensor, "B C"],
+    local_logits: Float[Tensor, "B C"],
+    labels: Int[Tensor, " B"],
+    config: LossConfig,
+) -> Loss:
+    """Return mean_n [CE(z_g, y) + λ' CE(z_l, y) + λ max(0, p_g - p_l + m)].
+
+    Eq. 3.9 sums over the images; the mean keeps the learning rate's meaning when the batch size is searched.
+    """
+    log_g = _log_true(global_logits, labels)            # B
+    log_l = _log_true(local_logits, labels)             # B
+    p_global, p_local = log_g.exp(), log_l.exp()
+    hinge = ranking_hinge(p_global, p_local, config.margin, detach_global=config.detach_global)  # B
+    ce_global, ce_local, rank = -log_g.mean(), -log_l.mean(), hinge.mean()
+    total = ce_global + config.lambda_local * ce_local + config.lambda_rank * rank
+    return Loss(total, ce_global, ce_local, rank, (hinge > 0).float().mean(), p_global.mean(), p_local.mean())
+
+
+def ranking_hinge(
+    p_global: Float[Tensor, " B"], p_local: Float[Tensor, " B"], margin: float, *, detach_global: bool,
+) -> Float[Tensor, " B"]:
+    """Return max(0, p_g - p_l + m): it pushes the local stream's p above the global's by the margin (Eq. 3.11).
+
+    Detached, p_g is a reference; else lowering it is the cheap way to satisfy the loss (specification §8.6).
+    """
+    reference = p_global.detach() if detach_global else p_global
+    return (reference - p_local + margin).relu()
+
+
+def _log_true(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)  # B

@@ -1,0 +1,123 @@
+"""Patch boxes: what they are, their own file format, and cutting them out of images on the device.
+
+Legend: B images, K patches taken of each, n images of a split, N patches of an image, S pixels of the frame.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from fgmodel import store
+from fgmodel.errors import InputError
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The patches of a split's images, best first: half-open pixel boxes in the square frame."""
+
+    boxes: np.ndarray    # (n,N,4) int16: x1 y1 x2 y2
+    scores: np.ndarray   # (n,N)   float32: what the extractor ranked them by; 0 where it did not say
+    frame: int           # S
+    method: str          # the extractor's name, or "released"
+
+    @cached_property
+    def hash(self) -> str:
+        """Name the boxes by their content."""
+        content = hashlib.sha256(f"{self.frame} {self.boxes.shape}".encode())
+        content.update(np.ascontiguousarray(self.boxes, "<i2").tobytes())
+        return f"sha256:{content.hexdigest()}"
+
+    def first(self, count: int, where: str) -> "Patches":
+        """Return the `count` best of each image. Raises InputError: where there are fewer."""
+        held = self.boxes.shape[1]
+        if count > held:
+            raise InputError(f"data.patches_per_image: {count}, but {where} holds {held} boxes an image")
+        return Patches(self.boxes[:, :count], self.scores[:, :count], self.frame, self.method)
+
+    def rescaled(self, frame: int) -> "Patches":
+        """Return the boxes in a frame of another size; each keeps at least a pixel."""
+        if frame == self.frame:
+            return self
+        return Patches(to_pixels(self.boxes / self.frame, frame), self.scores, frame, self.method)
+
+
+def to_pixels(fractions: np.ndarray, frame: int) -> np.ndarray:
+    """Return boxes given as fractions of the image (... 4) as int16 pixels, clipped to the frame and never empty."""
+    scaled = np.rint(np.asarray(fractions, np.float64) * frame)
+    low = np.clip(scaled[..., :2], 0, frame - 1)
+    high = np.clip(scaled[..., 2:], low + 1, frame)
+    return np.concatenate([low, high], axis=-1).astype(np.int16)
+
+
+def cut(
+    images: Float[Tensor, "B 3 S S"], boxes: Float[Tensor, "B K 4"], size: int,
+) -> Float[Tensor, "B K 3 {size} {size}"]:
+    """Return each box of each image resampled to `size` px: bilinear where it grows, averaged where it shrinks.
+
+    The released code resizes with aligned corners, which squeezes a crop by half a pixel a side; we do not.
+    """
+    owner = torch.arange(len(images), device=boxes.device, dtype=boxes.dtype).repeat_interleave(boxes.shape[1])
+    rois = torch.cat([owner[:, None], boxes.flatten(0, 1)], dim=1)      # B·K 5
+    crops: Tensor = roi_align(images, rois, (size, size), aligned=True)         # B·K 3 P P
+    return crops.reshape(*boxes.shape[:2], *crops.shape[1:])            # B K 3 P P
+
+
+# --- the file format --------------------------------------------------------------------------------------------------
+
+def write_patches(path: Path, patches: Patches, names: Sequence[str], config_hash: str) -> None:
+    """Keep a split's patches in one npz file, whole or not at all; `config_hash` names what they were made with."""
+    store.write(path, lambda file: np.savez_compressed(
+        file, names=np.array(names), frame=np.int64(patches.frame), boxes=patches.boxes, scores=patches.scores,
+        method=np.array(patches.method), config=np.array(config_hash),
+    ))
+
+
+def read_patches(path: Path, names: Sequence[str]) -> Patches:
+    """Return the patches in an npz file of ours.
+
+    Raises InputError: where it is none, is damaged, or belongs to other images than `names`.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:   # np.load leaks a torn file
+            held = {name: file[name] for name in ("names", "frame", "boxes", "scores", "method")}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no patch file of ours: {' '.join(str(error).split())}") from None
+    _require_names(path, held["names"].tolist(), names)
+    patches = Patches(held["boxes"], held["scores"], int(held["frame"]), str(held["method"]))
+    if patches.boxes.dtype != np.int16 or patches.scores.shape != patches.boxes.shape[:2]:
+        raise InputError(f"{path} is no patch file of ours: its arrays do not fit together")
+    require_boxes(path, patches.boxes, patches.frame, len(names))
+    return patches
+
+
+def require_boxes(path: Path, boxes: np.ndarray, frame: int, images: int) -> None:
+    """Raise InputError unless `boxes` are (images, N, 4) half-open boxes inside the frame, none of them empty."""
+    if boxes.ndim != 3 or boxes.shape[2] != 4 or boxes.shape[1] == 0:
+        raise InputError(f"{path}: boxes should be (images, N, 4), not {boxes.shape}")
+    if len(boxes) != images:
+        raise InputError(f"{path} holds boxes of {len(boxes)} images; the data set's split has {images}")
+    wrong = (boxes[..., :2] < 0) | (boxes[..., 2:] > frame) | (boxes[..., :2] >= boxes[..., 2:])
+    if wrong.any():
+        row, patch = (int(i) for i in np.argwhere(wrong.any(axis=-1))[0])
+        x1, y1, x2, y2 = boxes[row, patch].tolist()
+        raise InputError(
+            f"{path}: row {row}, box {patch}: x {x1:g}..{x2:g}, y {y1:g}..{y2:g} is empty or outside the "
+            f"{frame}x{frame} frame",
+        )
+
+
+def _require_names(path: Path, held: list[str], wanted: Sequence[str]) -> None:
+    if held == list(wanted):
+        return
+    odd = next((name for name in held if name not in set(wanted)), None)
+    reason = f"it holds {odd}" if odd else "their order or number differs"
+    raise InputError(f"{path} belongs to other images than the data set's split: {reason}")

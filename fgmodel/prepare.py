@@ -1,0 +1,121 @@
+"""From a configuration to the arrays a run trains on; whatever takes long is done once and kept.
+
+Legend: n images of the split, S pixels of the frame, N patches an image, D a trunk's width.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fgmodel.cache import Frames, global_features, local_features
+from fgmodel.config import TrialConfig
+from fgmodel.datasets import Fold, Split, cut_validation, open_dataset, split_hash
+from fgmodel.errors import InputError
+from fgmodel.extraction import EXTRACTORS, extract
+from fgmodel.frozen import FrozenTrunk
+from fgmodel.patches import Patches, read_patches
+from fgmodel.progress import Progress, silent
+from fgmodel.released import read_released
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """Everything a run trains on; the arrays are memory maps that all trials of a machine share."""
+
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: np.ndarray                   # (n,)        int64
+    folds: tuple[Fold, ...]              # positions 0..n-1
+    boxes: np.ndarray                    # (n,N,4)     int16: x1 y1 x2 y2, half-open, in the frame, best first
+    frames: np.ndarray | None            # (n,S,S,3)   uint8: end to end; None on frozen trunks
+    global_features: np.ndarray | None   # (n,D)       float32: frozen trunks only
+    local_features: np.ndarray | None    # (n,N,D)     float32: frozen trunks only
+    fingerprint: str                     # of the data set
+    split: str                           # of the validation cut
+    patches: str                         # of the boxes
+
+
+def prepare(
+    config: TrialConfig, cache: Path, split: Split = "train", progress: Progress = silent, device: str = "cpu",
+) -> TrialData:
+    """Return the data of one split as `config` wants it, computing what `cache` does not hold yet.
+
+    Several processes may call it at once; one of them computes, and a killed one's work is taken up. The test split has
+    no folds to speak of: one, with nothing in it. Raises InputError: for data or patches that cannot be used.
+    """
+    dataset = open_dataset(config.data, cache, progress)
+    folds = cut_validation(dataset, config.data) if split == "train" else (_nothing(),)
+    frames = Frames(dataset, split, config.data.frame_size, cache, progress)
+    patches = find_patches(config, frames, device)
+    whole = local = None
+    if config.model.freeze_backbones:
+        of_images, of_patches = stream_trunks(config, device)
+        whole = global_features(frames, of_images, config.data.image_size)
+        local = local_features(frames, patches, of_patches, config.data.patch_size)
+    names = dataset.names_of(split)
+    return TrialData(
+        classes=dataset.classes, names=names, labels=dataset.labels[dataset.rows(split)], folds=folds,
+        boxes=patches.boxes, frames=None if config.model.freeze_backbones else frames.array,
+        global_features=whole, local_features=local,
+        fingerprint=dataset.fingerprint, split=split_hash(names, folds), patches=patches.hash,
+    )
+
+
+def whole(data: TrialData) -> TrialData:
+    """Return the same data with one fold that trains on every image and validates on none: for the final run."""
+    fold = Fold(train=np.arange(len(data.labels)), validation=np.arange(0))
+    return replace(data, folds=(fold,), split=split_hash(data.names, (fold,)))
+
+
+def find_patches(config: TrialConfig, frames: Frames, device: str = "cpu") -> Patches:
+    """Return the boxes `data.patches` asks for, N an image, in the frame: an extractor's, or a file's.
+
+    Raises InputError: where it is neither, or the file does not belong to these images or holds fewer boxes.
+    """
+    data = config.data
+    if data.patches in EXTRACTORS:
+        train = replace(frames, split="train")
+        trunk = extraction_trunk(config, device)
+        return extract(data.patches, frames, train, trunk, data.patches_per_image, data.patch_scale)
+    path = _patch_file(data.patches, frames.split)
+    dataset, names = frames.dataset, frames.dataset.names_of(frames.split)
+    if path.suffix == ".npz":
+        patches = read_patches(path, names)
+    else:
+        patches = read_released(path, dataset.labels[dataset.rows(frames.split)], dataset.classes)
+    return patches.first(data.patches_per_image, str(path)).rescaled(data.frame_size)
+
+
+def stream_trunks(config: TrialConfig, device: str = "cpu") -> tuple[FrozenTrunk, FrozenTrunk]:
+    """Return the trunks of the global and the local stream; only the local one may lose its last pool (§1 row 3)."""
+    model = config.model
+    return (
+        FrozenTrunk(model.global_backbone, model.weights, device=device),
+        FrozenTrunk(model.local_backbone, model.weights, drop_last_pool=model.drop_last_pool, device=device),
+    )
+
+
+def extraction_trunk(config: TrialConfig, device: str = "cpu") -> FrozenTrunk:
+    """Return the trunk that finds boxes: the local stream's unless `data.patch_backbone` names another."""
+    return FrozenTrunk(config.data.patch_backbone or config.model.local_backbone, config.model.weights, device=device)
+
+
+def _patch_file(given: str, split: Split) -> Path:
+    """Return the file that holds the split's boxes: in the folder given, or the one given, or its sibling."""
+    path = Path(given).expanduser()
+    if path.is_dir():
+        candidates = [path / f"{split}_patches.npy", path / f"{split}.npz"]
+    elif path.exists():
+        candidates = [path.with_name(path.name.replace("train", split).replace("test", split))]
+    else:
+        methods = ", ".join(EXTRACTORS)
+        raise InputError(f"data.patches: '{given}' is neither a file, nor a folder, nor one of {methods}")
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise InputError(f"data.patches: no boxes for the {split} split: {' or '.join(map(str, candidates))} is missing")
+
+
+def _nothing() -> Fold:
+    return Fold(train=np.arange(0), validation=np.arange(0))

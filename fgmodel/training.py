@@ -1,0 +1,126 @@
+"""One run in plain PyTorch: start, train an epoch, validate, test, save, load.
+
+A run trains one model a fold. Whatever is random is drawn from (seed, fold, epoch), so a run that was saved, loaded and
+continued gives the numbers of one that was not interrupted, to the bit.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fgmodel import checkpoint
+from fgmodel.batches import source
+from fgmodel.config import TrialConfig, Value
+from fgmodel.learner import Learner
+from fgmodel.losses import Loss
+from fgmodel.metrics import Evaluation, Observed, evaluate, measures, together
+from fgmodel.model import TwoStream, fusion_weight
+from fgmodel.prepare import TrialData
+
+_ELSEWHERE = ("data.root", "data.bad_images")
+"""Settings whose effect is all in the data's fingerprint: a folder that moved keeps its checkpoints."""
+
+
+class Diverged(Exception):
+    """Training left the finite numbers, an outcome of a trial and no one's mistake; the message names the epoch."""
+
+
+class Run:
+    """One configuration in training, from epoch 0 or from a checkpoint."""
+
+    def __init__(self, config: TrialConfig, data: TrialData, device: str = "cpu") -> None:
+        self.config = config
+        self.data = data
+        self.epoch = 0
+        self._device = torch.device(device)
+        self._source = source(config, data, self._device)
+        self._labels = torch.tensor(data.labels)
+        self._learners = [
+            Learner(
+                config,
+                self._source,
+                self._labels,
+                torch.tensor(fold.train),
+                classes=len(data.classes),
+                number=number,
+                device=self._device,
+            )
+            for number, fold in enumerate(data.folds)
+        ]
+
+    @property
+    def models(self) -> list[TwoStream]:
+        """The model of each fold."""
+        return [learner.model for learner in self._learners]
+
+    def train_epoch(self) -> dict[str, float]:
+        """Train every fold's model for an epoch; return the mean loss and its parts over the images trained on.
+
+        Raises Diverged: where a loss was not finite; the run is then of no further use.
+        """
+        sums = torch.stack([learner.train_epoch(self.epoch) for learner in self._learners]).sum(dim=0)
+        self.epoch += 1
+        self._require_finite("the loss", sums)
+        loss = Loss(*(sums[:-1] / sums[-1]))
+        return {
+            "train/loss": loss.total.item(),
+            "train/loss_global": loss.global_stream.item(),
+            "train/loss_local": loss.local_stream.item(),
+            "train/loss_rank": loss.rank.item(),
+            "train/rank_active": loss.rank_active.item(),
+            "train/p_global": loss.p_global.item(),
+            "train/p_local": loss.p_local.item(),
+        }
+
+    def validate(self) -> dict[str, float]:
+        """Return every metric of an epoch over all folds' validation images, each image once.
+
+        Nothing where no image is held out. Raises Diverged: where a prediction is not finite.
+        """
+        rows = [torch.tensor(fold.validation) for fold in self.data.folds]
+        if not any(len(fold_rows) for fold_rows in rows):
+            return {}
+        seen = together([
+            part
+            for learner, fold_rows in zip(self._learners, rows, strict=True)
+            for part in learner.observe(self._source, fold_rows)
+        ])
+        self._require_finite_logits(seen)
+        return measures(seen, self._labels[torch.cat(rows)], fusion_weight(self.config))
+
+    def test(self, data: TrialData) -> Evaluation:
+        """Return how the run's model, trained on a single fold, does on all images of `data`."""
+        (learner,) = self._learners
+        seen = together(learner.observe(source(self.config, data, self._device), torch.arange(len(data.labels))))
+        self._require_finite_logits(seen)
+        return evaluate(seen, torch.tensor(data.labels), fusion_weight(self.config))
+
+    def save(self, path: Path) -> None:
+        """Keep weights, momentum and epoch in `path`, whole or not at all."""
+        checkpoint.write(path, self._tensors(), self._identity(), self.epoch)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises InputError: where the file is damaged or of another configuration; the run is then unchanged.
+        """
+        tensors, epoch = checkpoint.read(path, self._identity(), self._tensors())
+        for learner in self._learners:
+            learner.restore(tensors)
+        self.epoch = epoch
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: tensor for learner in self._learners for name, tensor in learner.tensors().items()}
+
+    def _identity(self) -> dict[str, Value]:
+        settings = {name: value for name, value in self.config.settings().items() if name not in _ELSEWHERE}
+        data = {"the data": self.data.fingerprint, "the split": self.data.split, "the boxes": self.data.patches}
+        return settings | data
+
+    def _require_finite_logits(self, seen: Observed) -> None:
+        self._require_finite("a prediction", torch.stack([seen.global_logits, seen.local_logits]))
+
+    def _require_finite(self, what: str, values: Tensor) -> None:
+        if not values.isfinite().all():
+            raise Diverged(f"{what} is not finite at epoch {self.epoch}; lower learning rates or a warm-up may help")

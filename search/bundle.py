@@ -1,0 +1,129 @@
+"""The bundle: an exported configuration with everything needed to repeat it, as a file people can read."""
+
+import os
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fgmodel.config import DEFAULTS, TrialConfig
+from search.errors import InputError, Problems, SettingError, writing
+from search.yaml_file import Document, read_document
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow", "pillow")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Validation(_Frozen):
+    """What the search measured; selection makes it optimistic."""
+
+    objective: str
+    value: float
+    nll: float
+    epochs: int
+    kind: Literal["single cut", "cross-validation"]
+    trials: int  # it is the best of so many
+
+
+class Data(_Frozen):
+    """Hashes of what the trial was trained on."""
+
+    fingerprint: str
+    split: str
+    patches: str
+
+
+class Code(_Frozen):
+    """Which code trained it."""
+
+    version: str
+    commit: str | None
+    dirty: bool
+
+
+class Origin(_Frozen):
+    """Where a configuration comes from."""
+
+    search: str
+    trial: int
+    by: str
+    exported: date
+    validation: Validation
+    data: Data
+    seeds: dict[str, int]  # of the sampler, the data and the trial
+    code: Code
+    packages: dict[str, str]
+
+    def said(self) -> str:
+        """Return the validation result in a few words."""
+        v = self.validation
+        return f"{v.objective} {v.value:.4f} after {v.epochs} epochs ({v.kind}, best of {v.trials})"
+
+
+class Bundle(_Frozen):
+    """A configuration and its origin."""
+
+    settings: dict[str, Any]
+    origin: Origin
+
+    def config(self) -> TrialConfig:
+        """Return the configuration; raises SettingError when a setting is wrong."""
+        return TrialConfig.from_settings(self.settings)
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of what the numbers depend on."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def write_bundle(bundle: Bundle, path: Path) -> None:
+    """Write `bundle` as YAML that opens with how to use it; a file cut short never replaces a whole one."""
+    origin = bundle.origin
+    head = (
+        f"# {path.name}: trial {origin.trial} of search {origin.search}, exported {origin.exported}. "
+        f"Retrain with: fgsearch retrain {path.name}\n"
+    )
+    body = yaml.safe_dump(bundle.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            with temporary.open("w") as file:
+                file.write(head + body)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Return the bundle in `path`; raises InputError with the line of what is wrong."""
+    document = read_document(path)
+    try:
+        bundle = Bundle.model_validate(document.values)
+    except ValidationError as error:
+        raise Problems([_problem(document, detail) for detail in error.errors()]) from None
+    try:
+        bundle.config()
+    except SettingError as error:
+        raise InputError(f"{document.where('settings', error.name)}: {error}") from None
+    if missing := sorted(set(DEFAULTS) - set(bundle.settings)):
+        where = document.where("settings")
+        raise InputError(f"{where}: '{missing[0]}' is missing; an exported file holds every setting")
+    return bundle
+
+
+def _problem(document: Document, detail: Any) -> str:  # noqa: ANN401 pydantic's mapping
+    keys = tuple(str(key) for key in detail["loc"])
+    name = ".".join(keys)
+    if detail["type"] == "missing":
+        return f"{document.where(*keys)}: '{name}' is missing; is this a file of fgsearch export?"
+    if detail["type"] == "extra_forbidden":
+        return f"{document.where(*keys)}: '{name}' does not belong in a file of fgsearch export"
+    return f"{document.where(*keys)}: '{name}': {detail['msg'].removeprefix('Input ').replace('should', 'must')}"

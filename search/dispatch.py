@@ -1,0 +1,173 @@
+"""Hands out jobs and records what comes back: every decision is a journal line before anyone acts on it.
+
+No Ray here: `search.tune` asks for the next job and passes results on. All state is the history, the fold of the
+journal, so a dispatcher built from a journal goes on where the last one stopped.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from search.asha import Ladder
+from search.history import History, Job
+from search.journal import Asked, Ended, Fact, Failed, Finished, Journal, Lost, Promoted, Reissued, Reported, Stopped
+from search.sampler import propose
+from search.space import Space
+
+
+class Order(BaseModel):
+    """A job as a worker receives it."""
+
+    model_config = ConfigDict(frozen=True)
+    job: int
+    attempt: int
+    trial: int
+    to: int
+    settings: dict[str, Any]  # every setting of the trial
+    checkpoint: tuple[int, str] | None  # the epoch and name it continues from
+
+
+class Outcome(BaseModel):
+    """One epoch of a job as a worker reports it, or the end of the trial by its own fault."""
+
+    model_config = ConfigDict(frozen=True)
+    job: int
+    attempt: int
+    trial: int
+    epoch: int
+    metrics: dict[str, float] = {}
+    seconds: float = 0.0
+    checkpoint: str | None = None
+    failure: str | None = None
+    reason: str | None = None
+
+
+@dataclass
+class Dispatcher:
+    """The only one who writes to the journal while a search runs."""
+
+    space: Space
+    journal: Journal
+    history: History
+    checkpoints: Path
+    exhausted: bool = False  # every configuration of a finite space has been tried
+    _known: int = -1  # facts at which `_idle` was found out
+    _idle: bool = False
+
+    def record(self, fact: Fact) -> None:
+        """Append a fact, then take it in."""
+        self.history.see(self.journal.append(fact))
+
+    def next(self) -> Order | None:
+        """Return the next job: a lost one again, a promotion, a new trial; None when nothing is ready."""
+        if self.history.lost:
+            return self._again(self.history.live[self.history.lost[0]])
+        if self.idle:
+            return None
+        number = self.history.jobs
+        if due := self.ladder.next(self.history):
+            self.record(Promoted(trial=due.trial, rung=due.rung, job=number, to=due.to))
+        else:
+            proposal = propose(self.space, self.history)
+            if proposal is None:
+                self.exhausted, self._known = True, -1
+                return self.next()
+            settings, by = proposal
+            trial = len(self.history.trials)
+            self.record(Asked(trial=trial, settings=settings, by=by, job=number, to=self.ladder.search.rungs[0]))
+        return self._order(self.history.live[number])
+
+    @property
+    def ladder(self) -> Ladder:
+        """The rungs; an exhausted space has no more trials to wait for."""
+        search = self.space.search
+        return Ladder(search.model_copy(update={"trials": len(self.history.trials)}) if self.exhausted else search)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job is ready until a running one reports."""
+        if self._known != self.history.facts:
+            more = len(self.history.trials) < self.ladder.search.trials
+            self._idle = not self.history.lost and not more and self.ladder.next(self.history) is None
+            self._known = self.history.facts
+        return self._idle
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.idle and not self.history.live
+
+    def take(self, outcome: Outcome) -> bool:
+        """Record an epoch; True when it was the last of its job."""
+        job = self.history.live.get(outcome.job)
+        if job is None or job.attempt != outcome.attempt:
+            return True  # an attempt that was given up: its lines no longer count
+        if outcome.failure:
+            reason = "divergence" if outcome.reason == "divergence" else "error"
+            self.record(Failed(trial=outcome.trial, job=outcome.job, reason=reason, why=outcome.failure))
+            return True
+        if outcome.checkpoint or outcome.epoch not in self.history.trials[outcome.trial].reports:
+            self.record(Reported(**outcome.model_dump(exclude={"failure", "reason"})))
+        self._forget_checkpoints(outcome.trial)
+        if outcome.epoch < job.to:
+            return False
+        self._end(job)
+        return True
+
+    def lose(self, number: int, attempt: int, why: str) -> None:
+        """Record that a worker vanished; after the allowed retries the trial has failed."""
+        job = self.history.live.get(number)
+        if job is None or job.attempt != attempt:
+            return
+        self.record(Lost(trial=job.trial, job=number, attempt=attempt, why=why))
+        if attempt > self.space.search.retries:
+            self.record(
+                Failed(trial=job.trial, job=number, reason="lost", why=f"its worker vanished {attempt} times: {why}")
+            )
+
+    def finish(self, how: Literal["stopped", "budget"]) -> None:
+        """Record that this driver ended in order, and delete the checkpoints nobody will continue."""
+        self.record(Finished(how="complete" if self.complete else how))
+        if self.complete:
+            for trial in self.history.trials.values():
+                self._forget_checkpoints(trial.number)
+
+    def _end(self, job: Job) -> None:
+        self.record(Ended(trial=job.trial, job=job.number))
+        trial = self.history.trials[job.trial]
+        if self.ladder.stops(self.history, trial):
+            self.record(Stopped(trial=trial.number, rung=trial.rung))
+
+    def _again(self, job: Job) -> Order | None:
+        trial = self.history.trials[job.trial]
+        if job.to in trial.reports and trial.checkpoint and trial.checkpoint[0] >= job.to:
+            self._end(job)  # its last epoch was recorded, only its end was lost
+            return self.next()
+        self.record(Reissued(trial=job.trial, job=job.number, attempt=job.attempt + 1))
+        return self._order(job)
+
+    def _order(self, job: Job) -> Order:
+        trial = self.history.trials[job.trial]
+        checkpoint = trial.checkpoint
+        if checkpoint and not (self.checkpoints / checkpoint[1]).is_file():
+            checkpoint = None  # deleted: the same epochs are trained again and their first report counts
+        settings = self.space.config(trial.settings).settings()
+        return Order(
+            job=job.number, attempt=job.attempt, trial=job.trial, to=job.to, settings=settings, checkpoint=checkpoint
+        )
+
+    def _forget_checkpoints(self, number: int) -> None:
+        """Delete what a trial will not continue from: all but its newest, and that too once it cannot place."""
+        trial = self.history.trials[number]
+        state = self.history.state(trial, self.space.search.epochs)
+        keep = trial.checkpoint[1] if trial.checkpoint and state not in ("stopped", "failed") else None
+        for file in (self.checkpoints / str(number)).glob("*.safetensors"):
+            if f"{number}/{file.name}" != keep and _older(file.name, trial.checkpoint):
+                file.unlink(missing_ok=True)
+
+
+def _older(name: str, checkpoint: tuple[int, str] | None) -> bool:
+    epoch = name.partition("-")[0].removeprefix("epoch")
+    return checkpoint is not None and epoch.isdigit() and int(epoch) <= checkpoint[0]

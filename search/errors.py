@@ -1,0 +1,33 @@
+"""The errors a user can meet: each prints as plain lines and ends the program with status 2."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fgmodel.errors import InputError, SettingError
+
+__all__ = ["InputError", "JournalError", "Problems", "SettingError", "writing"]
+
+
+class Problems(InputError):
+    """Several mistakes at once, e.g. every wrong line of a space file."""
+
+    def __init__(self, lines: Sequence[str], remark: str = "nothing was started") -> None:
+        self.lines = tuple(lines)
+        count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}; {remark}."
+        super().__init__("\n".join([*lines, count]))
+
+
+class JournalError(InputError):
+    """The journal cannot be read, written or locked."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal (disk full, no permission) into one line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written: {error.strerror or error}; what was recorded before is kept"
+        ) from error

@@ -1,0 +1,36 @@
+"""How much work a search is and how long it will take."""
+
+import math
+from itertools import pairwise
+
+from search.history import History
+from search.space import Search
+
+
+def expected_epochs(search: Search) -> int:
+    """Return the epochs ASHA will train when every rung keeps its share, the reference's full run included."""
+    total, there = search.trials * search.rungs[0], search.trials
+    for rung, to in pairwise(search.rungs):
+        there = math.ceil(there / search.reduction)
+        total += there * (to - rung)
+    return total
+
+
+def seconds_left(search: Search, history: History) -> float | None:
+    """Return the seconds a search still needs at the pace of its epochs so far; None before the first."""
+    epochs = sum(trial.epoch for trial in history.trials.values())
+    seconds = sum(trial.seconds for trial in history.trials.values())
+    if not epochs:
+        return None
+    left = max(expected_epochs(search) - epochs, len(history.live))
+    return left * seconds / epochs / search.workers
+
+
+def spoken(seconds: float) -> str:
+    """Return a duration as people say it: '40 s', '2 min 5 s', '3 h 10 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,82 @@
+"""The folder that holds everything of the searches: journals, checkpoints, caches and the MLflow store."""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+
+from search.errors import InputError
+from search.history import History, load
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Home:
+    """`--home`, else FGSEARCH_HOME, else ./fgsearch-home."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, given: Path | None) -> "Home":
+        """Return the home the user means."""
+        return cls((given or Path(os.environ.get("FGSEARCH_HOME") or "fgsearch-home")).absolute())
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images, patches and features, shared by all searches."""
+        return self.path / "cache"
+
+    def search(self, name: str) -> Path:
+        """Return the folder of a search."""
+        if not _NAME.fullmatch(name):
+            raise InputError(f"--name {name!r}: a search's name has letters, digits, '.', '_' and '-', 64 at most")
+        return self.path / "searches" / name
+
+    def journal(self, name: str) -> Path:
+        """Return a search's journal."""
+        return self.search(name) / "journal.jsonl"
+
+    def checkpoints(self, name: str) -> Path:
+        """Return the folder of a search's checkpoints."""
+        return self.search(name) / "checkpoints"
+
+    def stop_flag(self, name: str) -> Path:
+        """Return the file whose presence asks a running search to stop."""
+        return self.search(name) / "stop"
+
+    def names(self) -> list[str]:
+        """Return every search that has begun."""
+        journals = (self.path / "searches").glob("*/journal.jsonl")
+        return sorted(journal.parent.name for journal in journals if journal.stat().st_size)
+
+    def history(self, name: str) -> History:
+        """Return what a search's journal says; raises InputError naming the nearest search when there is none."""
+        names = self.names()
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            there = f"; did you mean '{near[0]}'?" if near else f"; there {_are(names)}"
+            raise InputError(f"{self.path}: holds no search '{name}'{there}")
+        return load(self.journal(name))
+
+
+def _are(names: list[str]) -> str:
+    return f"are {', '.join(names)}" if names else "is none yet: fgsearch launch spaces/finches.yaml"
+
+
+def code_version() -> tuple[str, str | None, bool]:
+    """Return the package's version, and the commit and whether it was changed, where this is a git checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)  # noqa: S603, S607 git of the user's path
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "--short", "HEAD") if git("ls-files", "search/home.py", "home.py") else None
+    return version("fgsearch"), commit, bool(commit and git("status", "--porcelain"))

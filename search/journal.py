@@ -1,0 +1,263 @@
+"""The journal of a search: the only truth, one fact a line, appended and synced before anyone acts on it.
+
+Everything else (Optuna's study, the rungs, MLflow, the status page) is a projection: rebuilt by reading the journal,
+never restored from a pickle. A line cut short by a crash is dropped when read; a broken line anywhere else is an error.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from search.errors import JournalError
+
+FORMAT = 1
+
+
+def now() -> datetime:
+    """Return the present time to the millisecond, MLflow's resolution, so that a replay writes the same rows."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    at: datetime = Field(default_factory=now)
+
+
+class Opened(_Fact):
+    """The first line: which search this is."""
+
+    fact: Literal["opened"] = "opened"
+    search: str
+    question: str = ""  # the comment that opens the space file
+    space: dict[str, Any]  # the resolved space file: what is fixed, tuned, and how the search decides
+    digest: str  # sha256 of that
+    format: int = FORMAT
+
+
+class Launched(_Fact):
+    """A driver began or went on, with what may change between launches; whatever ran before it is gone."""
+
+    fact: Literal["launched"] = "launched"
+    trials: int
+    workers: int
+    version: str
+    commit: str | None
+    reference: dict[str, Any]  # trial 0's settings, every one
+    data: dict[str, str]  # fingerprint, split, patches
+
+
+class Asked(_Fact):
+    """A new trial and its first job."""
+
+    fact: Literal["asked"] = "asked"
+    trial: int
+    settings: dict[str, Any]  # what is tuned; the rest is in the space
+    by: str  # "reference", "start" or the sampler's name
+    job: int
+    to: int
+
+
+class Promoted(_Fact):
+    """A trial goes on from a rung to the next, as a new job."""
+
+    fact: Literal["promoted"] = "promoted"
+    trial: int
+    rung: int  # the epochs it has
+    job: int
+    to: int
+
+
+class Reissued(_Fact):
+    """A job whose worker vanished is given to another; asking and promoting issue attempt 1."""
+
+    fact: Literal["reissued"] = "reissued"
+    trial: int
+    job: int
+    attempt: int
+
+
+class Reported(_Fact):
+    """One epoch's metrics; the first line for a (trial, epoch) counts."""
+
+    fact: Literal["reported"] = "reported"
+    trial: int
+    epoch: int
+    job: int
+    attempt: int
+    metrics: dict[str, float]
+    seconds: float
+    checkpoint: str | None  # under the search's checkpoints/; the file exists only if this line does
+
+
+class Ended(_Fact):
+    """A job reached its rung."""
+
+    fact: Literal["ended"] = "ended"
+    trial: int
+    job: int
+
+
+class Lost(_Fact):
+    """A worker vanished with its job."""
+
+    fact: Literal["lost"] = "lost"
+    trial: int
+    job: int
+    attempt: int
+    why: str
+
+
+class Stopped(_Fact):
+    """The stopping kind of ASHA gave up on a trial at a rung."""
+
+    fact: Literal["stopped"] = "stopped"
+    trial: int
+    rung: int
+
+
+class Failed(_Fact):
+    """A trial is over without reaching its rung."""
+
+    fact: Literal["failed"] = "failed"
+    trial: int
+    job: int
+    reason: Literal["divergence", "error", "lost"]
+    why: str
+
+
+class Finished(_Fact):
+    """A driver ended in order."""
+
+    fact: Literal["finished"] = "finished"
+    how: Literal["complete", "stopped", "budget"]
+
+
+class OpenedTest(_Fact):
+    """The test split was looked at."""
+
+    fact: Literal["test_opened"] = "test_opened"
+    trial: int
+    seeds: tuple[int, ...]
+    images: int
+
+
+Fact = Annotated[
+    Opened
+    | Launched
+    | Asked
+    | Promoted
+    | Reissued
+    | Reported
+    | Ended
+    | Lost
+    | Stopped
+    | Failed
+    | Finished
+    | OpenedTest,
+    Field(discriminator="fact"),
+]
+_FACT: TypeAdapter[Fact] = TypeAdapter(Fact)
+
+
+class Journal:
+    """The one writer of a search's journal; a second one on the same file is refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab+")
+        except OSError as error:
+            raise JournalError(f"{path}: cannot be opened for writing: {error.strerror}") from None
+        self._lock()
+        self._drop_torn_line()
+
+    def append(self, fact: Fact) -> Fact:
+        """Return `fact` once it is on the disk."""
+        line = json.dumps(fact.model_dump(mode="json"), allow_nan=False, ensure_ascii=False)
+        try:
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise JournalError(
+                f"{self.path}: cannot be written: {error.strerror}; what was recorded before is kept"
+            ) from None
+        return fact
+
+    def close(self) -> None:
+        """Give the file to the next writer."""
+        try:
+            self._file.close()
+        except OSError as error:  # the rest of a line that a full disk refused
+            raise JournalError(f"{self.path}: cannot be closed: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise JournalError(f"{self.path}: another process is running this search; stop it first") from None
+
+    def _drop_torn_line(self) -> None:
+        self._file.seek(0)
+        raw = self._file.read()
+        whole = raw.rfind(b"\n") + 1
+        if whole < len(raw):
+            self._file.truncate(whole)
+
+
+class Reader:
+    """Reads a journal from where it left off; never waits, never locks, never takes half a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        self._line = 0
+
+    def new(self) -> Iterator[Fact]:
+        """Yield the facts appended since the last call; raises JournalError at a line that is none."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                raw = file.read()
+        except OSError as error:
+            raise JournalError(f"{self.path}: cannot be read: {error.strerror}") from None
+        for line in raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True):
+            self._line += 1
+            fact = self._parse(line)
+            self._offset += len(line)
+            yield fact
+
+    def _parse(self, line: bytes) -> Fact:
+        try:
+            fact = _FACT.validate_json(line)
+        except ValidationError as error:
+            what = error.errors()[0]["msg"]
+            raise JournalError(f"{self.path}:{self._line}: is not a line of a search's journal: {what}") from None
+        if (self._line == 1) != isinstance(fact, Opened):
+            raise JournalError(f"{self.path}:{self._line}: a journal opens with one 'opened' line, and has no other")
+        if isinstance(fact, Opened) and fact.format != FORMAT:
+            raise JournalError(f"{self.path}:1: has format {fact.format}; this version reads {FORMAT}")
+        return fact
+
+
+def read(path: Path) -> list[Fact]:
+    """Return every fact of a journal; raises JournalError naming the line that is none."""
+    return list(Reader(path).new())

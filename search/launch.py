@@ -1,0 +1,168 @@
+"""Assembles a search and runs it. Launching, resuming after a crash and extending are this one function."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from rich.console import Console
+
+from cluster.connect import connected
+from fgmodel.config import TrialConfig
+from fgmodel.prepare import TrialData, prepare
+from search.dispatch import Dispatcher
+from search.errors import InputError
+from search.history import History, load
+from search.home import Home, code_version
+from search.journal import Journal, Launched, Opened
+from search.manifest import write_manifest
+from search.mlflow_store import Store
+from search.resources import require_resources
+from search.screen import Screen, Steps, preparing
+from search.space import Space
+from search.tracking import Tracker
+
+DRAIN_SECONDS = 60.0  # how long a finished search waits for MLflow before it says how to go on
+
+
+@dataclass
+class Ending:
+    """Why a search should end before its work is done."""
+
+    flag: Path
+    deadline: float | None
+    why: Literal["stopped", "budget"] | None = field(default=None)
+
+    def __call__(self) -> bool:
+        """Whether it is time to end."""
+        if self.why is None and self.flag.exists():
+            self.why = "stopped"
+        if self.why is None and self.deadline is not None and time.monotonic() > self.deadline:
+            self.why = "budget"
+        return self.why is not None
+
+    def by_signal(self, number: int, _: FrameType | None) -> None:
+        """End at the next turn; a second signal ends at once."""
+        self.why = "stopped"
+        signal.signal(number, signal.SIG_DFL)
+
+
+def launch(space: Space, name: str, home: Home, store: Store, console: Console) -> History:
+    """Run the search until it is complete, its budget is spent or it is stopped; returns what the journal then says.
+
+    Raises InputError: when the name belongs to another space, the data changed, or another process runs this search.
+    """
+    path = home.journal(name)
+    with Journal(path) as journal:
+        history = load(path)
+        require_same_space(space, name, history)
+        home.stop_flag(name).unlink(missing_ok=True)
+        if is_complete(space, history):
+            _project(path, space, store, console)
+            return history
+        require_resources(space)
+        config = space.config(space.reference())
+        data = open_data(config, home, console)
+        if not history.facts:
+            write_manifest(home, name, config)
+        dispatcher = Dispatcher(space, journal, history, home.checkpoints(name))
+        _open(dispatcher, name, data)
+        _run(dispatcher, home, name, Tracker(path, space, store), console)
+        return dispatcher.history
+
+
+def require_same_space(space: Space, name: str, history: History) -> None:
+    """Raise InputError naming what differs when the journal belongs to another space."""
+    if history.opened is None or history.opened.digest == space.digest():
+        return
+    theirs, ours = _flat(history.opened.space), _flat(space.document())
+    differs = sorted(key for key in theirs | ours if theirs.get(key) != ours.get(key))
+    listed = "; ".join(f"{key} was {theirs.get(key, 'absent')}, is {ours.get(key, 'absent')}" for key in differs[:3])
+    more = f" and {len(differs) - 3} more" if len(differs) > 3 else ""
+    raise InputError(f"search '{name}' belongs to another space: {listed}{more}; choose another --name")
+
+
+def is_complete(space: Space, history: History) -> bool:
+    """Whether the search ended with all the trials this space asks for."""
+    done = history.finished is not None and history.finished.how == "complete"
+    enough = history.launched is not None and history.launched.trials >= space.search.trials
+    return done and enough
+
+
+def open_data(config: TrialConfig, home: Home, console: Console) -> TrialData:
+    """Return the data every trial trains on, computed now where the cache lacks it."""
+    with preparing(console) as progress:
+        return prepare(config, home.cache, progress=Steps(progress))
+
+
+def _open(dispatcher: Dispatcher, name: str, data: TrialData) -> None:
+    space, history = dispatcher.space, dispatcher.history
+    facts = {"fingerprint": data.fingerprint, "split": data.split, "patches": data.patches}
+    before = history.launched.data if history.launched else facts
+    if changed := [key for key in facts if before[key] != facts[key]]:
+        what = ", ".join(changed)
+        raise InputError(f"search '{name}': its {what} changed since it began; put it back or choose another --name")
+    if history.opened is None:
+        dispatcher.record(Opened(search=name, question=space.question, space=space.document(), digest=space.digest()))
+    version, commit, dirty = code_version()
+    dispatcher.record(
+        Launched(
+            trials=space.search.trials,
+            workers=space.search.workers,
+            version=version,
+            data=facts,
+            commit=f"{commit}{'-dirty' if dirty else ''}" if commit else None,
+            reference=dict(space.config(space.reference()).settings()),
+        )
+    )
+
+
+def _run(dispatcher: Dispatcher, home: Home, name: str, tracker: Tracker, console: Console) -> None:
+    search = dispatcher.space.search
+    deadline = None if search.hours is None else time.monotonic() + 3600 * search.hours
+    ending = Ending(home.stop_flag(name), deadline)
+    tracker.start()
+    with (
+        Screen(console, dispatcher.space, dispatcher.history) as screen,
+        connected(search.workers, search.resources.cpu),
+    ):
+        from search.tune import run_jobs  # noqa: PLC0415 Tune reads its settings when first imported
+
+        with _signals(ending):
+            run_jobs(dispatcher, home.cache, ending, screen.tick)
+            dispatcher.finish(ending.why or "stopped")
+    _drain(tracker, console)
+
+
+@contextmanager
+def _signals(ending: Ending) -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)  # after Ray's start: it installs its own
+    before = [signal.signal(number, ending.by_signal) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _project(path: Path, space: Space, store: Store, console: Console) -> None:
+    tracker = Tracker(path, space, store)
+    tracker.start()
+    _drain(tracker, console)
+
+
+def _drain(tracker: Tracker, console: Console) -> None:
+    if not tracker.drain(DRAIN_SECONDS):
+        console.print(tracker.remark, soft_wrap=True)
+    tracker.stop()
+
+
+def _flat(tree: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    pairs = (_flat(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
+    return {key: value for pair in pairs for key, value in pair.items()}

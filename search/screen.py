@@ -1,0 +1,205 @@
+"""What a person sees while a search runs: progress of the preparation, then a live table of the trials."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from search.asha import REFERENCE, Ladder
+from search.forecast import seconds_left, spoken
+from search.history import History, Trial
+from search.space import Space
+
+REFRESH_SECONDS = 0.25
+LINE_SECONDS = 15.0  # between lines where there is no terminal
+ROWS = 12
+BARS = "▁▂▃▄▅▆▇█"
+SHORT = {
+    "loss.lambda_rank": "λ",
+    "loss.lambda_local": "λ'",
+    "loss.margin": "margin",
+    "model.time_steps": "T",
+    "optim.lr_global": "lr glob",
+    "optim.lr_local": "lr loc",
+}
+
+
+@contextmanager
+def preparing(console: Console) -> Iterator[Progress]:
+    """Show the preparation's progress; it stays on the screen once complete."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        yield progress
+
+
+class Steps:
+    """Passes fgmodel's progress calls on to a rich progress display."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are finished; on a console without a terminal, one line when all are."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done, total=total)
+
+
+class Screen:
+    """The live table of a running search; plain lines where the output is no terminal."""
+
+    def __init__(self, console: Console, space: Space, history: History) -> None:
+        self._console, self._space, self._history = console, space, history
+        self._live: Live | None = None
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(self.view(), console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def tick(self) -> None:
+        """Refresh, if it is time."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + (REFRESH_SECONDS if self._live else LINE_SECONDS)
+        if self._live:
+            self._live.update(self.view(), refresh=True)
+        else:
+            self._console.print(progress_line(self._space, self._history), soft_wrap=True)
+
+    def view(self) -> Group:
+        """Return the table and the line beneath it."""
+        rows = min(ROWS, max(3, self._console.height - 8))
+        return Group(trial_table(self._space, self._history, rows), Text(progress_line(self._space, self._history)))
+
+
+def trial_table(space: Space, history: History, rows: int = ROWS) -> Table:
+    """Return the best trials, highest rung first."""
+    table = Table(box=None, pad_edge=True, header_style="bold")
+    for title in (
+        "trial",
+        "rung",
+        space.search.objective,
+        "α over t",
+        *(SHORT.get(p.name, p.name) for p in space.tune),
+    ):
+        table.add_column(title, justify="left" if title == "α over t" else "right", no_wrap=True)
+    for trial in ranked(space, history)[:rows]:
+        note = "*" if trial.number == REFERENCE else ""
+        value = trial.at(trial.rung, space.search.objective)
+        tuned = (_number(trial.settings.get(p.name)) for p in space.tune)
+        table.add_row(f"{note}#{trial.number}", str(trial.rung), f"{value:.3f}", alpha_bars(trial), *tuned)
+    return table
+
+
+def ending(space: Space, history: History, steps: list[str]) -> Group:
+    """Return what a person reads when a launch ends: the best trials, the result, what to do next."""
+    metric, best = space.search.objective, Ladder(space.search).best(history)
+    if best is None:
+        failures = [f"  #{t.number}: {t.failure}" for t in history.trials.values() if t.failure]
+        return Group(*(Text(line) for line in ["no trial has finished a rung", *failures, *steps[:1]]))
+    how = history.finished.how if history.finished else "interrupted"
+    said = {"complete": "complete", "budget": "the budget is spent; everything reported is kept"}
+    result = f"best #{best.number}, {metric} {best.at(best.rung, metric):.3f} after {best.rung} epochs"
+    first = f"{said.get(how, 'stopped; everything reported is kept')}: {result}{_reference_said(history, metric)}"
+    lines = [first, *(f"  {step}" for step in steps)]
+    return Group(trial_table(space, history), Text(), *(Text(line) for line in lines))
+
+
+def _reference_said(history: History, metric: str) -> str:
+    reference = history.trials[REFERENCE]
+    if not reference.rung:
+        return ""
+    return f" (*#0, the thesis' values: {reference.at(reference.rung, metric):.3f} after {reference.rung})"
+
+
+def ranked(space: Space, history: History) -> list[Trial]:
+    """Return the trials that finished a rung: highest rung first, best first within it."""
+    ladder = Ladder(space.search)
+    done = (t for t in history.trials.values() if t.rung and not t.reason)
+    return sorted(done, key=lambda t: (-t.rung, ladder.key(t, t.rung)))
+
+
+def progress_line(space: Space, history: History) -> str:
+    """Return one line: how far the search is, its best trial, the time left."""
+    search, trials = space.search, history.trials.values()
+    waiting = Counter(t.rung for t in trials if t.rung and history.state(t, search.epochs) == "waiting")
+    failed = sum(t.reason is not None for t in trials)
+    best = Ladder(search).best(history)
+    parts = [f"{len(history.trials)} of {search.trials} started"]
+    parts += [f"{count} at rung {rung}" for rung, count in sorted(waiting.items())]
+    parts.append(f"{failed} failed")
+    if best:
+        parts.append(f"best #{best.number} {best.at(best.rung, search.objective):.3f} at rung {best.rung}")
+    left = seconds_left(search, history)
+    parts.append("starting the workers …" if left is None else f"about {spoken(left)} left")
+    return " " + " · ".join(parts)
+
+
+def alpha_bars(trial: Trial) -> str:
+    """Return mean α over the time steps as a row of bars; the tallest is the largest."""
+    metrics = trial.reports.get(trial.epoch, {})
+    alphas = [v for k, v in sorted(metrics.items()) if k.startswith("attention/alpha/")]
+    top = max(alphas, default=1.0) or 1.0
+    return "".join(BARS[min(len(BARS) - 1, int(a / top * (len(BARS) - 1) + 0.5))] for a in alphas)
+
+
+def _number(value: object) -> str:
+    return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def search_table(found: list[dict[str, Any]]) -> Table:
+    """Return the searches of a home, one a row."""
+    table = Table(box=None, header_style="bold")
+    for title in ("search", "state", "started", "best", "value", "failed"):
+        table.add_column(title, justify="left" if title in ("search", "state") else "right")
+    for each in found:
+        best = each["best"]
+        value = f"{best['value']:.3f}" if best else "–"
+        table.add_row(
+            each["search"],
+            each["state"],
+            f"{each['started']} of {each['trials']}",
+            f"#{best['trial']}" if best else "–",
+            value,
+            str(len(each["failures"])),
+        )
+    return table
+
+
+def status_view(found: dict[str, Any], history: History) -> Group:
+    """Return one search's state: counts, rungs, best trial, failures, time left."""
+    lines = [f"{found['search']}: {found['state']}, {found['started']} of {found['trials']} trials started"]
+    lines.append("rungs: " + ", ".join(f"{count} finished {rung}" for rung, count in found["rungs"].items()))
+    if best := found["best"]:
+        lines.append(f"best: #{best['trial']}, {found['objective']} {best['value']:.4f} after {best['rung']} epochs")
+        lines += [f"  {name}: {_number(value)}" for name, value in best["settings"].items()]
+        lines.append(f"  α over t: {alpha_bars(history.trials[best['trial']])}")
+    lines += [f"failed #{number}: {why}" for number, why in found["failures"].items()]
+    if found["seconds_left"] is not None:
+        lines.append(f"about {spoken(found['seconds_left'])} left")
+    if found["test_opened"]:
+        lines.append(f"the test split was opened {found['test_opened']} times")
+    return Group(*(Text(line) for line in [*lines, f"journal: {found['journal']}"]))

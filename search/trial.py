@@ -1,0 +1,110 @@
+"""Tune's Trainable over `fgmodel.training`: a border without logic, one epoch a step, on a process that stays warm."""
+
+import gc
+import json
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray.tune import Trainable
+
+from fgmodel.config import TrialConfig
+from fgmodel.errors import InputError
+from fgmodel.prepare import TrialData, prepare
+from fgmodel.training import Diverged, Run
+from search.dispatch import Order, Outcome
+
+CHECKPOINT_SECONDS = 60.0  # of training that a crash may cost at most, beside the epoch under way
+PARKED_SECONDS = 0.05
+
+
+class TrialActor(Trainable):
+    """Runs orders one after another; the driver decides when an order ends, so a finished one waits parked."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take the first order."""
+        self._data: dict[str, TrialData] = {}
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:  # always True: Tune hangs on False
+        """Take the next order; the run before it is let go, its memory included."""
+        self._order = Order.model_validate_json(new_config["order"])
+        self._checkpoints, self._cache = Path(new_config["checkpoints"]), Path(new_config["cache"])
+        self._run: Run | None = None
+        self._over = False
+        self._saved = time.monotonic()
+        torch.set_num_threads(new_config["threads"])
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and return its Outcome as text: Tune keeps every number it is given, but one string."""
+        if self._over:
+            time.sleep(PARKED_SECONDS)
+            return {}
+        try:
+            outcome = self._epoch()
+        except Diverged as error:
+            outcome = self._failure(str(error), "divergence")
+        except InputError as error:
+            outcome = self._failure(str(error), "error")
+        except Exception as error:  # noqa: BLE001 a trial's own fault must not be retried by Tune, and must be shown
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+            outcome = self._failure(said.replace("\n", " "), "error")
+        self._over = outcome.failure is not None or outcome.epoch >= self._order.to
+        return {"outcome": outcome.model_dump_json()}
+
+    def _epoch(self) -> Outcome:
+        order, begun = self._order, time.monotonic()
+        run = self._run = self._run or self._start()
+        metrics = run.train_epoch() | run.validate()
+        if bad := [name for name, value in metrics.items() if not abs(value) < float("inf")]:
+            raise Diverged(f"{bad[0]} is not finite at epoch {run.epoch}")
+        checkpoint = self._save(run) if self._due(run) else None
+        seconds = time.monotonic() - begun
+        return Outcome(
+            job=order.job,
+            attempt=order.attempt,
+            trial=order.trial,
+            epoch=run.epoch,
+            metrics=metrics,
+            seconds=round(seconds, 4),
+            checkpoint=checkpoint,
+        )
+
+    def _start(self) -> Run:
+        config = TrialConfig.from_settings(self._order.settings)
+        run = Run(config, self._open(config), "cuda" if torch.cuda.is_available() else "cpu")
+        if self._order.checkpoint:
+            run.load(self._checkpoints / self._order.checkpoint[1])
+        return run
+
+    def _open(self, config: TrialConfig) -> TrialData:
+        key = json.dumps(
+            {k: v for k, v in config.settings().items() if k.startswith(("data.", "model."))}, sort_keys=True
+        )
+        if key not in self._data:
+            self._data = {key: prepare(config, self._cache)}
+        return self._data[key]
+
+    def _due(self, run: Run) -> bool:
+        return run.epoch >= self._order.to or time.monotonic() - self._saved > CHECKPOINT_SECONDS
+
+    def _save(self, run: Run) -> str:
+        """Save under a name no other attempt can have: it counts once a journal line names it."""
+        order = self._order
+        name = f"{order.trial}/epoch{run.epoch}-job{order.job}.{order.attempt}.safetensors"
+        (self._checkpoints / name).parent.mkdir(parents=True, exist_ok=True)
+        run.save(self._checkpoints / name)
+        self._saved = time.monotonic()
+        return name
+
+    def _failure(self, why: str, reason: str) -> Outcome:
+        order = self._order
+        epoch = self._run.epoch if self._run else 0
+        return Outcome(job=order.job, attempt=order.attempt, trial=order.trial, epoch=epoch, failure=why, reason=reason)

@@ -1,0 +1,157 @@
+"""Ray Tune as a runner of jobs: it keeps actors warm and passes results on; it decides nothing.
+
+The settings and the order of the hooks matter; each stands here for a measured reason (docs/decisions.md, "Ray Tune").
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search.dispatch import Dispatcher, Order, Outcome
+from search.trial import TrialActor
+
+ACTOR_START_SECONDS = 30.0  # how long a finished actor waits for one that is still starting
+
+
+def run_jobs(dispatcher: Dispatcher, cache: Path, stop: Callable[[], bool], tick: Callable[[], None]) -> None:
+    """Run the dispatcher's jobs until none is left or `stop` says so; `tick` is called several times a second."""
+    search = dispatcher.space.search
+    resources = {"cpu": search.resources.cpu, "gpu": search.resources.gpu}
+    source = _Source(dispatcher, cache, threads=max(1, int(search.resources.cpu)))
+    with tempfile.TemporaryDirectory(prefix="fgsearch-tune-") as private:  # 0700: Tune pickles into it; nobody reads it
+        tuner = tune.Tuner(
+            tune.with_resources(TrialActor, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=source,
+                scheduler=_Ends(source),
+                num_samples=-1,
+                max_concurrent_trials=search.workers,
+                reuse_actors=True,
+                trial_name_creator=_tune_id,
+                trial_dirname_creator=_tune_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=private,
+                name="jobs",
+                verbose=0,
+                stop=_Stop(source, stop),
+                callbacks=[_Tick(tick)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=0),  # retries are ours, from our checkpoints
+            ),
+        )
+        tuner.fit()
+
+
+def _tune_id(trial: TuneTrial) -> str:
+    return str(trial.trial_id)
+
+
+class _Unpickled:
+    """Tune pickles what it is given into its own folder; nothing of a search may go there."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Source(_Unpickled, Searcher):
+    """Gives Tune a job for a trial."""
+
+    def __init__(self, dispatcher: Dispatcher, cache: Path, threads: int) -> None:
+        super().__init__(metric=None, mode=None)
+        self.dispatcher = dispatcher
+        self.orders: dict[str, Order] = {}  # by Tune's trial id
+        self.stopping = False
+        self._static = {"cache": str(cache), "checkpoints": str(dispatcher.checkpoints), "threads": threads}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
+        """Return a job; None when one may come later; FINISHED when none will (Tune would wait 600 s on a None)."""
+        if self.stopping:
+            return str(Searcher.FINISHED)
+        if len(self.orders) >= self.dispatcher.space.search.workers:
+            return None
+        order = self.dispatcher.next()
+        if order is None:
+            return None if self.dispatcher.history.live else str(Searcher.FINISHED)
+        self.orders[trial_id] = order
+        return {"order": order.model_dump_json(), **self._static}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Take back a job whose worker vanished; a job that ended was recorded with its last epoch."""
+        del result
+        order = self.orders.pop(trial_id, None)
+        if order and not self.stopping:
+            self.dispatcher.lose(order.job, order.attempt, "the worker process died" if error else "Tune ended the job")
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing: the journal is the state."""
+
+
+class _Ends(_Unpickled, FIFOScheduler):
+    """Ends jobs from the driver's side, after their last epoch is in the journal."""
+
+    def __init__(self, source: _Source) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray's
+        self.source = source
+        self._parked: dict[str, float] = {}
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ANN401 Tune's
+        """Record an epoch. This is the first of Tune's hooks to see a result, the one that ends a job included."""
+        if "outcome" in result:
+            over = self.source.dispatcher.take(Outcome.model_validate_json(result["outcome"]))
+            if not over:
+                return str(TrialScheduler.CONTINUE)
+            self.source.orders.pop(trial.trial_id, None)
+            self._parked[trial.trial_id] = time.monotonic()
+        if self._waits(tune_controller, trial):
+            return str(TrialScheduler.CONTINUE)
+        self._parked.pop(trial.trial_id, None)
+        return str(TrialScheduler.STOP)
+
+    def _waits(self, controller: Any, trial: TuneTrial) -> bool:  # noqa: ANN401 Tune's
+        """Whether the actor must stay parked while another is starting or while its next job may still come.
+
+        Without this Tune gives a finished actor the job that another one is starting for, and kills that one.
+        """
+        dispatcher = self.source.dispatcher
+        if self.source.stopping or time.monotonic() - self._parked.get(trial.trial_id, 0.0) > ACTOR_START_SECONDS:
+            return False
+        starting = any(other.status == TuneTrial.PENDING for other in controller.get_live_trials())
+        return starting or (dispatcher.idle and bool(dispatcher.history.live))
+
+
+class _Stop(_Unpickled, tune.Stopper):
+    """Ends the search when asked."""
+
+    def __init__(self, source: _Source, stop: Callable[[], bool]) -> None:
+        self._source, self._stop = source, stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stop no single trial: the scheduler does."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Stop everything once asked to; what was not reported is trained again by the next launch."""
+        self._source.stopping = self._source.stopping or self._stop()
+        return self._source.stopping
+
+
+class _Tick(_Unpickled, tune.Callback):
+    """Calls back once a turn of Tune's loop."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ANN401 Tune's
+        """Refresh the screen."""
+        self._tick()

@@ -1,0 +1,63 @@
+"""Shapes are checked in every test; real birds where they are at hand; a few pictures where they are not."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from pkgutil import iter_modules
+
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+from PIL import Image
+
+# Before the first import of fgmodel. Without config, which has no tensors but typing.Self, which beartype cannot check there.
+MODULES = [m.name for m in iter_modules([str(Path(__file__).parents[1] / "fgmodel")]) if m.name != "config"]
+install_import_hook([f"fgmodel.{name}" for name in MODULES], "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def cub10() -> Path:
+    """Return ten classes of CUB-200-2011 with their original files and the released patch boxes."""
+    beside = Path(__file__).parents[2] / "shared" / "data" / "cub10"
+    root = Path(os.environ.get("FGSEARCH_CUB", beside))
+    if not (root / "images.txt").exists():
+        pytest.skip(f"no CUB-200-2011 images at {root}; set FGSEARCH_CUB")
+    return root
+
+
+@pytest.fixture
+def paint() -> Callable[..., Path]:
+    """Return a function that writes a small noisy picture; the same path gives the same pixels."""
+
+    def painted(path: Path, size: tuple[int, int] = (24, 20)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        chance = np.random.default_rng(list(f"{path.parent.name}/{path.name}".encode()))
+        Image.fromarray(chance.integers(0, 255, (size[1], size[0], 3), np.uint8)).save(path)
+        return path
+
+    return painted
+
+
+@pytest.fixture
+def folders(tmp_path: Path, paint: Callable[..., Path]) -> Path:
+    """Return a folder with two class folders of ten pictures each, without a split."""
+    for name in ("cat", "dog"):
+        for number in range(10):
+            paint(tmp_path / "pets" / name / f"{number}.png")
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def tiny_cub(tmp_path: Path, paint: Callable[..., Path]) -> Path:
+    """Return a folder in CUB-200-2011's layout: two classes, four images for training and two for testing in each."""
+    root = tmp_path / "birds"
+    classes = ("001.Wren", "002.Robin")
+    images = [(f"{name}/{name[4:]}_{k}.png", label + 1, int(k < 4)) for label, name in enumerate(classes) for k in range(6)]
+    for path, _, _ in images:
+        paint(root / "images" / path)
+    numbered = list(enumerate(images, 1))
+    (root / "classes.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(classes, 1)))
+    (root / "images.txt").write_text("".join(f"{i} {path}\n" for i, (path, _, _) in numbered))
+    (root / "image_class_labels.txt").write_text("".join(f"{i} {label}\n" for i, (_, label, _) in numbered))
+    (root / "train_test_split.txt").write_text("".join(f"{i} {train}\n" for i, (_, _, train) in numbered))
+    return root

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from fgmodel.config import ModelConfig, TrialConfig, official, thesis
+from fgmodel.model import TwoStream, fused, fusion_weight
+
+FROZEN = ModelConfig(freeze_backbones=True, hidden_size=8, time_steps=3)
+TINY = ModelConfig(
+    global_backbone="test_resnet", local_backbone="test_resnet", weights="random", hidden_size=8, time_steps=3,
+)
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters"),
+    [
+        pytest.param(official(), 46_134_289, id="official"),    # specification, §1: CUB
+        pytest.param(thesis(), 44_461_584, id="thesis"),
+    ],
+)
+def test_the_presets_have_the_size_and_the_maps_of_the_specification(preset, parameters):
+    model = TwoStream(preset.model.model_copy(update={"weights": "random"}), classes=200).to("meta")
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    for trunk, side in ((model.global_stream.trunk, 448), (model.local_stream.trunk, 224)):
+        assert trunk(torch.empty(1, 3, side, side, device="meta")).shape == (1, 512, 14, 14)
+
+
+def test_pixels_become_logits_of_every_patch_with_attention_and_states():
+    model = TwoStream(TINY, classes=5)
+    out = model(*model.pooled(torch.rand(2, 3, 64, 64), torch.rand(2, 4, 3, 32, 32)))
+    assert out.global_logits.shape == (2, 5)
+    assert out.local_logits.shape == (2, 4, 5)
+    assert out.alpha.shape == (2, 4, 3)
+    assert out.states.shape == (2, 4, 3, 8)
+
+
+def test_a_patchs_logits_do_not_depend_on_the_patches_beside_it():
+    model, whole, patches = TwoStream(FROZEN, 5, (6, 7)), torch.randn(2, 6), torch.randn(2, 4, 7)
+    together, alone = model(whole, patches), model(whole, patches[:, 2:3])
+    torch.testing.assert_close(together.local_logits[:, 2:3], alone.local_logits)
+    torch.testing.assert_close(together.alpha[:, 2:3], alone.alpha)
+
+
+def test_frozen_trunks_are_not_even_built():
+    model = TwoStream(FROZEN, 5, (6, 7))
+    assert model.global_stream.trunk is None
+    assert model.local_stream.trunk is None
+
+
+def test_above_the_pooled_features_the_model_is_the_same_frozen_or_not():
+    whole = TwoStream(TINY, classes=5)
+    features = whole.pooled(torch.rand(2, 3, 64, 64), torch.rand(2, 4, 3, 32, 32))
+    widths = (features[0].shape[-1], features[1].shape[-1])
+    frozen = TwoStream(TINY.model_copy(update={"freeze_backbones": True}), 5, widths)
+    frozen.load_state_dict({name: value for name, value in whole.state_dict().items() if "trunk" not in name})
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(whole(*features), frozen(*features), strict=True))
+
+
+def test_the_streams_share_no_weight():
+    model = TwoStream(TINY, classes=5)
+    ours = {id(p) for p in model.global_stream.parameters()}
+    assert not any(id(p) in ours for p in model.local_stream.parameters())
+
+
+def test_fusion_adds_the_weighted_local_logits_to_the_global_ones():
+    z = fused(torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 0.0]]), 0.5)
+    assert z.tolist() == [[3.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param({"loss.lambda_local": 0.7}, 0.7, id="λ' unless set"),
+        pytest.param({"loss.lambda_local": 0.7, "model.fusion_weight": 0.0}, 0.0, id="set, even to zero"),
+    ],
+)
+def test_the_fusion_weight_is_lambda_local_unless_set(settings, expected):
+    assert fusion_weight(TrialConfig.from_settings(settings)) == expected

@@ -1,0 +1,77 @@
+"""A space, journals written by hand and a search that trains nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from search.dispatch import Dispatcher, Order, Outcome
+from search.history import History
+from search.journal import Journal, Opened
+from search.space import Space, read_space
+
+SPACES = Path(__file__).parents[2] / "spaces"
+
+
+@pytest.fixture
+def space() -> Space:
+    return read_space(SPACES / "finches.yaml")
+
+
+@pytest.fixture
+def dispatching(tmp_path: Path) -> Callable[..., Dispatcher]:
+    """Return a function that opens a dispatcher on a journal of `tmp_path`, new or continued."""
+    journals: list[Journal] = []
+
+    def opened(space: Space, name: str = "s") -> Dispatcher:
+        for journal in journals:
+            journal.close()
+        journals[:] = [Journal(tmp_path / name / "journal.jsonl")]
+        from search.history import load
+
+        history = load(journals[0].path)
+        dispatcher = Dispatcher(space, journals[0], history, tmp_path / name / "checkpoints")
+        if not history.facts:
+            dispatcher.record(Opened(search=name, space=space.document(), digest=space.digest()))
+        return dispatcher
+
+    yield opened
+    for journal in journals:
+        journal.close()
+
+
+def score(trial: int, epoch: int) -> float:
+    """Return a made-up accuracy that rises with epochs and ranks trials differently early and late."""
+    random = Random(trial)
+    top, pace = random.random(), random.random()
+    return top * (1 - 0.9 ** (epoch * (0.3 + pace)))
+
+
+def train(dispatcher: Dispatcher, order: Order, until: int | None = None) -> None:
+    """Report an order's epochs as a worker would, as far as `until`."""
+    start = order.checkpoint[0] if order.checkpoint else 0
+    for epoch in range(start + 1, (until or order.to) + 1):
+        name = f"{order.trial}/epoch{epoch}-job{order.job}.{order.attempt}.safetensors"
+        file = dispatcher.checkpoints / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        metrics = {"val/accuracy": score(order.trial, epoch), "val/nll": 1.0}
+        dispatcher.take(
+            Outcome(
+                job=order.job,
+                attempt=order.attempt,
+                trial=order.trial,
+                epoch=epoch,
+                metrics=metrics,
+                seconds=1,
+                checkpoint=name,
+            )
+        )
+
+
+def run_to_end(dispatcher: Dispatcher) -> History:
+    """Run a whole search with one worker."""
+    while order := dispatcher.next():
+        train(dispatcher, order)
+    return dispatcher.history

@@ -1,0 +1,257 @@
+"""Real searches of the real model on drawn birds, through the command line: Ray, Optuna, MLflow, the disk and signals."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import psutil
+import pytest
+from safetensors import safe_open
+
+from search.history import load
+from search.journal import OpenedTest, read
+from tests.search.test_dispatch import decisions, reports
+
+FGSEARCH = str(Path(sys.executable).with_name("fgsearch"))
+SPACE = """\
+# Which loss weights suit a dozen drawn finches at a glance?
+fixed:
+  data.dataset: finches
+  data.finches_per_species: 8
+  data.frame_size: 96
+  data.image_size: 64
+  data.patch_size: 64
+  data.patches: parts
+  data.patches_per_image: 2
+  data.validation: 0.34
+  model.global_backbone: efficientnet_lite0
+  model.local_backbone: efficientnet_lite0
+  model.freeze_backbones: true
+  model.hidden_size: 32
+  optim.schedule: cosine
+tune:
+  loss.lambda_rank: {low: 0.0, high: 2.0}
+  loss.lambda_local: {low: 0.5, high: 2.0}
+  loss.margin: {low: 0.0, high: 1.0, when: {loss.lambda_rank: "> 0"}}
+  model.time_steps: {low: 1, high: 4}
+  optim.lr_global: {low: 1.0e-3, high: 0.1, log: true}
+  optim.lr_local: {low: 1.0e-2, high: 0.3, log: true}
+search: {trials: 6, epochs: 4, rungs: [1, 2, 4], workers: 1, sampler: {name: tpe, seed: 3}}
+"""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+class Lab:
+    """A folder with a space file and a home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[subprocess.Popen] = []
+        folder.mkdir(exist_ok=True)
+        (folder / "tiny.yaml").write_text(SPACE)
+        self.journal = folder / "fgsearch-home" / "searches" / "tiny" / "journal.jsonl"
+        self.database = folder / "fgsearch-home" / "mlflow.db"
+
+    def start(self, *words: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [FGSEARCH, *words], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "COLUMNS": "160"}, start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        """Leave no process of a failed test behind."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+
+    def run(self, *words: str, status: int = 0) -> str:
+        process = self.start(*words)
+        said, _ = process.communicate()
+        assert process.returncode == status, said
+        assert "Traceback" not in said
+        return said
+
+    def wait_for_reports(self, process: subprocess.Popen, count: int) -> None:
+        while process.poll() is None and (not self.journal.exists() or self.journal.read_text().count('"reported"') < count):
+            time.sleep(0.02)
+
+    def rows(self) -> list[tuple]:
+        """Return every metric row of MLflow with its run's trial."""
+        with sqlite3.connect(self.database) as database:
+            query = (
+                "select t.value, m.key, m.step, m.timestamp, m.value from metrics m join tags t on t.run_uuid = m.run_uuid "
+                "and t.key = 'fgsearch.trial'"
+            )
+            return database.execute(query).fetchall()
+
+    def runs(self) -> list[tuple]:
+        with sqlite3.connect(self.database) as database:
+            return database.execute("select r.status, t.value from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'fgsearch.kind'").fetchall()
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory) -> Lab:
+    """An undisturbed search."""
+    lab = Lab(tmp_path_factory.mktemp("whole"))
+    lab.said = lab.run("launch", "tiny.yaml")
+    return lab
+
+
+@pytest.fixture
+def lab(tmp_path, whole) -> Lab:
+    """A fresh home that shares nothing with the undisturbed search but what is computed once."""
+    lab = Lab(tmp_path / "lab")
+    shutil.copytree(whole.folder / "fgsearch-home" / "cache", lab.folder / "fgsearch-home" / "cache")
+    yield lab
+    lab.end()
+
+
+def require_mlflow_shows_the_journal(lab: Lab) -> None:
+    """Every (trial, epoch, metric) of the journal is in MLflow exactly once, and nothing else at these steps."""
+    told = {(t.number, epoch, key): value for t in load(lab.journal).trials.values() for epoch, metrics in t.reports.items() for key, value in metrics.items()}
+    shown: dict[tuple, list[float]] = {}
+    for trial, key, step, _, value in lab.rows():
+        if not key.startswith("best/"):
+            shown.setdefault((int(trial), step, key), []).append(value)
+    assert {key: [value] for key, value in told.items()} == shown
+
+
+def test_a_search_ends_with_the_best_trials_and_the_next_commands(whole) -> None:
+    for words in ("complete: best #", "*#0", "MLflow   sqlite:", "fgsearch browse", "fgsearch export tiny --out best.yaml", "fgsearch retrain best.yaml"):
+        assert words in whole.said
+    history = load(whole.journal)
+    assert history.finished.how == "complete"
+    assert len(history.trials) == 6
+    assert max(t.rung for t in history.trials.values()) == 4
+
+
+def test_mlflow_shows_one_parent_and_a_child_a_trial_with_true_states(whole) -> None:
+    assert sorted(kind for _, kind in whole.runs() if kind != "retrain") == ["search"] + ["trial"] * 6
+    assert {status for status, _ in whole.runs()} == {"FINISHED"}
+    require_mlflow_shows_the_journal(whole)
+
+
+def test_a_second_launch_says_the_search_is_complete_and_duplicates_nothing(whole) -> None:
+    before, rows = whole.journal.read_bytes(), sorted(whole.rows())
+    assert "complete" in whole.run("launch", "tiny.yaml")
+    assert whole.journal.read_bytes() == before
+    assert sorted(whole.rows()) == rows
+
+
+def test_list_and_status_tell_a_script_where_a_search_stands(whole) -> None:
+    (listed,) = json.loads(whole.run("list", "--json"))
+    status = json.loads(whole.run("status", "tiny", "--json"))
+    assert listed == status
+    assert (status["state"], status["started"], status["trials"], status["rungs"]["1"]) == ("complete", 6, 6, 6)
+    assert "best: #" in whole.run("status", "tiny")
+
+
+def test_the_best_is_exported_and_retrained_and_the_test_split_opened_once(whole) -> None:
+    said = whole.run("export", "tiny", "--out", "best.yaml")
+    assert "fgsearch retrain best.yaml" in said
+    said = whole.run("retrain", "best.yaml", "--seeds", "2")
+    assert "test/accuracy " in said
+    assert "±" in said
+    (opening,) = [fact for fact in read(whole.journal) if isinstance(fact, OpenedTest)]
+    assert (opening.seeds, opening.images) == ((0, 1), 24)  # a quarter of 12 x 8
+    (folder,) = (whole.folder / "fgsearch-home" / "models").iterdir()
+    with safe_open(folder / "seed1.safetensors", framework="pt") as weights:
+        assert list(weights.keys())
+    assert ("FINISHED", "retrain") in whole.runs()
+
+
+def test_a_retrain_refuses_a_bundle_changed_by_hand(whole) -> None:
+    whole.run("export", "tiny", "--out", "mine.yaml")
+    text = (whole.folder / "mine.yaml").read_text()
+    (whole.folder / "mine.yaml").write_text(text.replace("loss.margin: ", "loss.margn: "))
+    assert "'loss.margn' is not a setting; did you mean 'loss.margin'?" in whole.run("retrain", "mine.yaml", status=2)
+
+
+def test_the_same_seed_and_one_worker_give_the_same_numbers(lab, whole) -> None:
+    lab.run("launch", "tiny.yaml")
+    assert decisions(lab.journal) == decisions(whole.journal)
+    assert reports(load(lab.journal)) == reports(load(whole.journal))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_search_killed_at_a_random_moment_and_relaunched_ends_as_the_undisturbed_one(seed, lab, whole) -> None:
+    process = lab.start("launch", "tiny.yaml")
+    lab.wait_for_reports(process, Random(seed).randint(1, 12))
+    family = psutil.Process(process.pid).children(recursive=True)
+    for member in [psutil.Process(process.pid), *family]:
+        if member.is_running():
+            member.send_signal(signal.SIGKILL)
+    process.communicate()
+    lab.run("launch", "tiny.yaml")
+    assert decisions(lab.journal) == decisions(whole.journal)
+    assert reports(load(lab.journal)) == reports(load(whole.journal))
+    require_mlflow_shows_the_journal(lab)
+    assert "RUNNING" not in {status for status, _ in lab.runs()}
+
+
+def test_a_search_goes_on_when_its_worker_is_killed(lab, whole) -> None:
+    process = lab.start("launch", "tiny.yaml")
+    lab.wait_for_reports(process, 3)
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "TrialActor" in " ".join(p.cmdline())]
+    assert workers
+    for worker in workers:
+        worker.kill()
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert reports(load(lab.journal)) == reports(load(whole.journal))
+    assert '"lost"' in lab.journal.read_text()
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(lab, whole) -> None:
+    process = lab.start("launch", "tiny.yaml")
+    lab.wait_for_reports(process, 2)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; everything reported is kept" in said
+    assert "fgsearch launch tiny.yaml --name tiny" in said
+    assert "Traceback" not in said
+    lab.run("launch", "tiny.yaml")
+    assert reports(load(lab.journal)) == reports(load(whole.journal))
+
+
+def test_a_running_search_refuses_a_second_driver_and_obeys_stop(lab) -> None:
+    process = lab.start("launch", "tiny.yaml")
+    lab.wait_for_reports(process, 1)
+    assert "another process is running this search" in lab.run("launch", "tiny.yaml", status=2)
+    assert json.loads(lab.run("status", "tiny", "--json"))["state"] == "running"
+    assert "stopped" in lab.run("stop", "tiny")
+    process.communicate()
+    assert process.returncode == 130
+
+
+def test_more_trials_extend_a_finished_search(lab, whole) -> None:
+    lab.run("launch", "tiny.yaml")
+    lab.run("launch", "tiny.yaml", "--trials", "8")
+    history = load(lab.journal)
+    assert len(history.trials) == 8
+    assert history.finished.how == "complete"
+    first = reports(load(whole.journal))
+    assert all(reports(history)[number].items() >= epochs.items() for number, epochs in first.items())
+    require_mlflow_shows_the_journal(lab)
+
+
+def test_a_name_taken_by_another_space_is_refused(whole) -> None:
+    said = whole.run("launch", "tiny.yaml", "--set", "optim.batch_size=8", status=2)
+    assert said.strip() == "search 'tiny' belongs to another space: fixed.optim.batch_size was absent, is 8; choose another --name"
+
+
+def test_end_to_end_training_runs_too(lab) -> None:
+    sets = ["model.freeze_backbones=false", "search.epochs=2", "optim.batch_size=16", "optim.lr_local=0.01", "optim.lr_global=0.01"]
+    said = lab.run("launch", "tiny.yaml", "--name", "deep", "--trials", "1", *(w for s in sets for w in ("--set", s)))
+    assert "complete: best #0" in said
