@@ -16,6 +16,7 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone on workers without a GPU
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # training is the work, not a guest on the machine
     "RAY_AIR_NEW_OUTPUT": "0",  # the screen is ours; the old output obeys verbose=0
 }
 _OBJECT_STORE_BYTES = 100 * 2**20  # data travels by memory map; Ray carries orders and outcomes only

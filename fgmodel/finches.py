@@ -194,7 +194,8 @@ def _head(ink: ImageDraw.ImageDraw, finch: Finch) -> None:
         ink.polygon(finch.on_head([(0.1, -0.2), (-0.1, -0.46), (-0.2, -0.12)]), fill=finch.body)
     ink.polygon(finch.on_head(_ellipse((0.0, 0.0), 0.27, 0.25)), fill=finch.body)
     if crown == "cap":
-        ink.polygon(finch.on_head(_ellipse((0.0, 0.0), 0.27, 0.25, start=1.12 * math.pi, end=1.88 * math.pi)), fill=MARK)
+        arc = _ellipse((0.0, 0.0), 0.27, 0.25, start=1.12 * math.pi, end=1.88 * math.pi)
+        ink.polygon(finch.on_head(arc), fill=MARK)
     if crown == "stripes":
         for x in (-0.1, 0.03):
             ink.polygon(finch.on_head([(x, -0.25), (x + 0.05, -0.25), (x + 0.02, -0.1), (x - 0.03, -0.1)]), fill=MARK)
@@ -211,7 +212,7 @@ def _eye(ink: ImageDraw.ImageDraw, finch: Finch) -> None:
 # --- behind it --------------------------------------------------------------------------------------------------------
 
 def _background(chance: Random) -> Image.Image:
-    """Return a plain sky with eight leaves and twigs out of focus; blurred small, where that costs a quarter."""
+    """Return a sky with eight leaves and twigs out of focus; blurred small, where that costs a quarter."""
     hue = chance.random()
     image = Image.new("RGB", (CANVAS, CANVAS), _colour(hue, chance.uniform(0.1, 0.5), chance.uniform(0.35, 0.9)))
     ink = ImageDraw.Draw(image)

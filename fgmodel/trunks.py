@@ -210,7 +210,7 @@ def _ending_at(whole: fx.GraphModule, end: fx.Node) -> fx.GraphModule:
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 def _no_weights(name: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:160]
+    reason = " ".join(str(error).split()).split(". ")[0]   # the hub's advice runs over several sentences
     return InputError(
         f"the ImageNet weights of '{name}' are neither in the cache nor downloadable: {reason}; "
         "'efficientnet_lite0' needs no download",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from search.errors import InputError
+from search.errors import InputError, writing
 from search.home import Home, code_version
 from search.space import read_space
 
@@ -202,7 +202,8 @@ def _store(home: Home, uri: str | None) -> "Store":
     from search.mlflow_store import Store
     from search.tracking import default_uri
 
-    home.path.mkdir(parents=True, exist_ok=True)
+    with writing(home.path):
+        home.path.mkdir(parents=True, exist_ok=True)
     store = Store(uri or default_uri(home.path), None if uri else home.path / "artifacts")
     if store.away:
         out.print(store.away, soft_wrap=True)

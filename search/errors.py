@@ -29,5 +29,5 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written: {error.strerror or error}; what was recorded before is kept"
+            f"{path}: cannot be written: {error.strerror or error}"
         ) from error

@@ -22,8 +22,20 @@ def seconds_left(search: Search, history: History) -> float | None:
     seconds = sum(trial.seconds for trial in history.trials.values())
     if not epochs:
         return None
-    left = max(expected_epochs(search) - epochs, len(history.live))
-    return left * seconds / epochs / search.workers
+    return _epochs_left(search, history) * seconds / epochs / search.workers
+
+
+def _epochs_left(search: Search, history: History) -> float:
+    """Return the epochs to come: of running jobs, of trials not started, and of places still free at each rung."""
+    trials = history.trials
+    running = sum(max(0, job.to - trials[job.trial].epoch) for job in history.live.values())
+    each = (sum(t.epoch for t in trials.values()) + running) / max(1, len(trials))
+    climbing = 0
+    for rung, to in pairwise(search.rungs):
+        there = sum(t.promoted >= rung for t in trials.values())
+        gone = sum(t.promoted > rung for t in trials.values())
+        climbing += max(0, math.ceil(there / search.reduction) - gone) * (to - rung)
+    return running + climbing + (search.trials - len(trials)) * each
 
 
 def spoken(seconds: float) -> str:

@@ -57,7 +57,7 @@ class Home:
         """Return what a search's journal says; raises InputError naming the nearest search when there is none."""
         names = self.names()
         if name not in names:
-            near = get_close_matches(name, names, n=1)
+            near = get_close_matches(name, names, n=1, cutoff=0.4)
             there = f"; did you mean '{near[0]}'?" if near else f"; there {_are(names)}"
             raise InputError(f"{self.path}: holds no search '{name}'{there}")
         return load(self.journal(name))

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,38 @@ def cub10() -> Path:
     if not (root / "images.txt").exists():
         pytest.skip(f"no CUB-200-2011 images at {root}; set FGSEARCH_CUB")
     return root
+
+
+@dataclass(frozen=True)
+class TrueBirds:
+    """Where cub10's birds are, in the 448 px frame the images are squashed to."""
+
+    root: Path
+
+    def boxes(self, dataset: Any, split: str) -> np.ndarray:
+        """Return the birds' boxes (n 4) of a split."""
+        number = {path: i for i, path in self._rows("images.txt")}
+        box = {i: np.array(values.split(), float) for i, values in self._rows("bounding_boxes.txt")}
+        placed = []
+        for row in dataset.rows(split).tolist():
+            x, y, width, height = box[number[dataset.names[row]]]
+            placed.append(np.array([x, y, x + width, y + height]) / np.array(dataset.image(row).size * 2))
+        return 448 * np.array(placed)
+
+    def share_inside(self, boxes: np.ndarray, dataset: Any, split: str) -> float:
+        """Return the mean over boxes (n N 4) of the share of their area that lies inside the bird's."""
+        true = self.boxes(dataset, split)[:, None]
+        low, high = np.maximum(boxes[..., :2], true[..., :2]), np.minimum(boxes[..., 2:], true[..., 2:])
+        return float((np.clip(high - low, 0, None).prod(-1) / (boxes[..., 2:] - boxes[..., :2]).prod(-1)).mean())
+
+    def _rows(self, name: str) -> list[list[str]]:
+        return [line.split(maxsplit=1) for line in (self.root / name).read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def true_birds(cub10: Path) -> TrueBirds:
+    """Return where cub10's birds are."""
+    return TrueBirds(cub10)
 
 
 @pytest.fixture

@@ -56,11 +56,11 @@ def test_vgg19_is_the_thesis_trunk_and_can_drop_its_last_pool():
     trunk = backbone("vgg19", "random")
     assert sum(p.numel() for p in trunk.parameters()) == 20_024_384
     without = backbone("vgg19", "random", drop_last_pool=True)
-    x = torch.rand(1, 3, 448, 448)
+    x = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
+        assert trunk(torch.rand(1, 3, 448, 448)).shape == (1, 512, 14, 14)
         whole, fine = trunk(x), without(x)
-    assert whole.shape == (1, 512, 14, 14)
-    assert fine.shape == (1, 512, 28, 28)
+    assert fine.shape == (1, 512, 4, 4)
     assert torch.equal(torch.nn.functional.max_pool2d(fine, 2), whole)
 
 

@@ -277,7 +277,7 @@ def test_a_file_that_may_not_be_read_is_named(tiny_cub, tmp_path):
 def test_a_class_emptied_by_skipping_is_refused(tiny_cub, tmp_path):
     for k in range(4):
         (tiny_cub / "images" / "001.Wren" / f"Wren_{k}.png").write_text("hello")
-    with pytest.raises(InputError, match="class '001.Wren' has no usable train image"):
+    with pytest.raises(InputError, match=r"class '001.Wren' has no usable train image"):
         open_dataset(cub(tiny_cub, bad_images="skip"), tmp_path)
 
 

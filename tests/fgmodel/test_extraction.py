@@ -120,11 +120,11 @@ def by_ddt(few_birds, tmp_path_factory):
     return cache, [(frames, extract("ddt", frames, train, LITE, count=10, scale=1.0)) for frames in (test, train)]
 
 
-def test_ddt_finds_the_birds_of_both_splits(by_ddt, cub10):
+def test_ddt_finds_the_birds_of_both_splits(by_ddt, true_birds):
     for frames, patches in by_ddt[1]:
         assert patches.boxes.shape == (len(frames), 10, 4)
         # thesis.md §9: 0.863 on all of cub10; random boxes 0.598
-        assert share_inside(patches.boxes.astype(float), true_boxes(cub10, frames)) > 0.8
+        assert true_birds.share_inside(patches.boxes.astype(float), frames.dataset, frames.split) > 0.8
 
 
 def test_ddt_projects_test_images_on_what_train_images_taught(by_ddt):
@@ -136,23 +136,6 @@ def test_ddt_projects_test_images_on_what_train_images_taught(by_ddt):
 
 def test_ddt_leaves_no_maps_behind(by_ddt):
     assert not list((by_ddt[0] / "maps").glob("*.npy"))     # large, and of no further use
-
-
-def true_boxes(cub10, frames):
-    ids = {line.split()[1]: line.split()[0] for line in (cub10 / "images.txt").read_text().splitlines()}
-    boxes = {line.split()[0]: np.array(line.split()[1:], float)
-             for line in (cub10 / "bounding_boxes.txt").read_text().splitlines()}
-    placed = []
-    for row in frames.dataset.rows(frames.split).tolist():
-        x, y, width, height = boxes[ids[frames.dataset.names[row]]]
-        placed.append(448 * np.array([x, y, x + width, y + height]) / np.array(frames.dataset.image(row).size * 2))
-    return np.array(placed)
-
-
-def share_inside(boxes, birds_at):
-    low = np.maximum(boxes[..., :2], birds_at[:, None, :2])
-    high = np.minimum(boxes[..., 2:], birds_at[:, None, 2:])
-    return (np.clip(high - low, 0, None).prod(-1) / (boxes[..., 2:] - boxes[..., :2]).prod(-1)).mean()
 
 
 # --- drawn birds ------------------------------------------------------------------------------------------------------
@@ -196,7 +179,7 @@ def test_parts_are_the_true_parts_and_copies_of_them(tmp_path):
 
 def test_parts_are_known_of_drawn_birds_only(tiny_cub, tmp_path):
     frames = frames_of(DataConfig(dataset="cub", root=str(tiny_cub)), tmp_path, "train", 32)
-    with pytest.raises(InputError, match="data.patches: parts needs true boxes, which 'birds' has not"):
+    with pytest.raises(InputError, match=r"data.patches: parts needs true boxes, which 'birds' has not"):
         extract("parts", frames, frames, LITE, count=1)
 
 

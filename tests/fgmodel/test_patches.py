@@ -125,7 +125,7 @@ def test_a_box_empty_or_outside_the_frame_is_refused(box, tmp_path):
     patches = some()
     patches.boxes[1, 1] = box
     write_patches(tmp_path / "train.npz", patches, NAMES, "")
-    with pytest.raises(InputError, match="row 1, box 1: .* is empty or outside the 448x448 frame"):
+    with pytest.raises(InputError, match=r"row 1, box 1: .* is empty or outside the 448x448 frame"):
         read_patches(tmp_path / "train.npz", NAMES)
 
 
@@ -199,31 +199,10 @@ def test_released_patches_shuffled_or_of_the_other_split_are_refused(cub10, bird
         read_released(cub10 / "test_patches.npy", birds.labels[birds.rows("train")], birds.classes)
 
 
-def test_released_boxes_follow_the_birds(cub10, birds):
+def test_released_boxes_follow_the_birds(cub10, birds, true_birds):
     """The check that the frame is the squashed image and rows are ours: figures of the data's own README."""
     boxes = released_of(cub10, birds, "train").boxes.astype(float)
-    birds_at = true_boxes(cub10, birds, "train")
-    centres, true = ((b[..., :2] + b[..., 2:]) / 2 for b in (boxes, birds_at))
+    centres, true = ((b[..., :2] + b[..., 2:]) / 2 for b in (boxes, true_birds.boxes(birds, "train")))
     correlation = [np.corrcoef(centres[..., axis].mean(axis=1), true[:, axis])[0, 1] for axis in (0, 1)]
     assert correlation == pytest.approx([0.22, 0.27], abs=0.01)
-    assert share_inside(boxes, birds_at) == pytest.approx(0.79, abs=0.01)
-
-
-def true_boxes(cub10, birds, split):
-    """Return the birds' bounding boxes (n 4) in the squashed 448 px frame."""
-    ids = {line.split()[1]: line.split()[0] for line in (cub10 / "images.txt").read_text().splitlines()}
-    boxes = {line.split()[0]: np.array(line.split()[1:], float)
-             for line in (cub10 / "bounding_boxes.txt").read_text().splitlines()}
-    placed = []
-    for row in birds.rows(split).tolist():
-        x, y, width, height = boxes[ids[birds.names[row]]]
-        size = np.array(birds.image(row).size * 2)
-        placed.append(448 * np.array([x, y, x + width, y + height]) / size)
-    return np.array(placed)
-
-
-def share_inside(boxes, birds_at):
-    """Return the mean over boxes of the share of their area that lies inside the bird's box."""
-    low = np.maximum(boxes[..., :2], birds_at[:, None, :2])
-    high = np.minimum(boxes[..., 2:], birds_at[:, None, 2:])
-    return (np.clip(high - low, 0, None).prod(-1) / (boxes[..., 2:] - boxes[..., :2]).prod(-1)).mean()
+    assert true_birds.share_inside(boxes, birds, "train") == pytest.approx(0.79, abs=0.01)

@@ -141,16 +141,16 @@ print(data.local_features.astype("f8").sum())
 
 
 def test_processes_may_prepare_at_once_and_one_be_killed(tmp_path):
-    settings = FINCHES | {"model.freeze_backbones": True, "data.frame_size": 256, "data.patch_size": 128}
+    settings = FINCHES | {"model.freeze_backbones": True, "data.frame_size": 128, "data.patch_size": 64}
     command = [sys.executable, "-c", PREPARE, repr(settings), str(tmp_path / "shared")]
     at = Path(__file__).parents[2]
     first, second = (subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=at) for _ in range(2))
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "shared").rglob("*.part")) and time.monotonic() < deadline:
+    while not list((tmp_path / "shared" / "features").glob("*.part")) and time.monotonic() < deadline:
         time.sleep(0.005)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     told = float(second.communicate(timeout=120)[0])
     alone = prepare(config(settings), tmp_path / "alone")
     assert told == pytest.approx(alone.local_features.astype("f8").sum(), rel=1e-6)
-    assert not list((tmp_path / "shared").rglob("*.part"))
+    assert not list((tmp_path / "shared" / "features").glob("*.part"))

@@ -202,7 +202,7 @@ def test_a_search_killed_at_a_random_moment_and_relaunched_ends_as_the_undisturb
 def test_a_search_goes_on_when_its_worker_is_killed(lab, whole) -> None:
     process = lab.start("launch", "tiny.yaml")
     lab.wait_for_reports(process, 3)
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "TrialActor" in " ".join(p.cmdline())]
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "ray::ResourceTrainable" in " ".join(p.cmdline())]
     assert workers
     for worker in workers:
         worker.kill()
@@ -226,7 +226,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(lab, whole) -> None:
 
 
 def test_a_running_search_refuses_a_second_driver_and_obeys_stop(lab) -> None:
-    process = lab.start("launch", "tiny.yaml")
+    process = lab.start("launch", "tiny.yaml", "--trials", "200")
     lab.wait_for_reports(process, 1)
     assert "another process is running this search" in lab.run("launch", "tiny.yaml", status=2)
     assert json.loads(lab.run("status", "tiny", "--json"))["state"] == "running"

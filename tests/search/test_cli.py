@@ -1,0 +1,198 @@
+"""The command line as a user meets it: help with an example everywhere, one clear line and status 2 for every mistake."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.main import get_command
+
+from search.cli import app, main
+from search.dispatch import Dispatcher
+from search.journal import Journal, Launched, Opened
+from search.space import read_space
+from tests.search.conftest import SPACES, run_to_end
+from tests.search.test_search import SPACE
+
+CUB = SPACE.replace("data.dataset: finches", "data.dataset: cub\n  data.root: birds").replace("  data.finches_per_species: 8\n", "")
+FOLDERS = CUB.replace("dataset: cub", "dataset: folders").replace("patches: parts", "patches: peaks")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """Return an empty working directory with the tiny space file in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FGSEARCH_HOME", raising=False)
+    (tmp_path / "tiny.yaml").write_text(SPACE)
+    return tmp_path
+
+
+@pytest.fixture
+def fgsearch(monkeypatch, capsys):
+    """Return a function that runs the command line and gives its status, output and errors."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fgsearch", *words])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        said = capsys.readouterr()
+        return int(exit_.value.code or 0), said.out, said.err
+
+    return run
+
+
+def searched(here: Path) -> Path:
+    """Write the journal of a finished search, as the made-up trainer of these tests would."""
+    space = read_space(here / "tiny.yaml")
+    path = here / "fgsearch-home" / "searches" / "tiny" / "journal.jsonl"
+    with Journal(path) as journal:
+        from search.history import History
+
+        dispatcher = Dispatcher(space, journal, History(), path.parent / "checkpoints")
+        dispatcher.record(Opened(search="tiny", space=space.document(), digest=space.digest()))
+        reference = dict(space.config(space.reference()).settings())
+        data = {"fingerprint": "sha256:a", "split": "sha256:b", "patches": "sha256:c"}
+        dispatcher.record(Launched(trials=6, workers=1, version="0.1.0", commit=None, reference=reference, data=data))
+        run_to_end(dispatcher)
+        dispatcher.finish("stopped")
+    return path
+
+
+@pytest.mark.parametrize("name", get_command(app).commands)
+def test_every_command_has_help_with_an_example(name, fgsearch) -> None:
+    status, said, _ = fgsearch(name, "--help")
+    assert status == 0
+    assert f"Example: fgsearch {name}" in said
+
+
+def test_the_version_is_told(fgsearch) -> None:
+    assert fgsearch("--version")[1].startswith("fgsearch 0.1.0")
+
+
+def picture(path: Path, size: int = 32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size), (len(path.name) * 9 % 255, 80, 90)).save(path)
+
+
+def pets(here: Path, classes: int = 2) -> None:
+    (here / "tiny.yaml").write_text(FOLDERS)
+    for label in range(classes):
+        for number in range(12):
+            picture(here / "birds" / f"class{label}" / f"{number}.png")
+
+
+def break_journal(here: Path) -> None:
+    path = searched(here)
+    path.write_text(path.read_text() + "{}\nx\n")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "said"),
+    [
+        pytest.param(lambda h: None, ("launch", "none.yaml"), "none.yaml: cannot be read", id="no space file"),
+        pytest.param(lambda h: None, ("launch", "."), ".: is a folder", id="a folder as space file"),
+        pytest.param(lambda h: None, ("launch", "tiny.yaml", "--name", "../x"), "--name '../x': a search's name has", id="a name that leaves the home"),
+        pytest.param(lambda h: None, ("launch", "tiny.yaml", "--trials", "0"), "--set: 'search.trials': 0 is wrong", id="no trials"),
+        pytest.param(lambda h: None, ("launch", "tiny.yaml", "--set", "search.workers=4000"), "search.resources.cpu: 4000 workers with 1 each do not fit", id="more workers than cores"),
+        pytest.param(lambda h: None, ("check", "tiny.yaml", "--set", "search.resources.gpu=99"), "search.resources.gpu: 1 workers with 99 each do not fit", id="more GPUs than there are"),
+        pytest.param(lambda h: None, ("check", "tiny.yaml", "--set", "model.local_backbone=resnet3"), "resnet3", id="unknown trunk"),
+        pytest.param(lambda h: None, ("check", "tiny.yaml", "--set", "data.patches=nowhere"), "data.patches: 'nowhere' is neither a file, nor a folder, nor one of", id="no patch file"),
+        pytest.param(lambda h: (h / "tiny.yaml").write_text(CUB), ("check", "tiny.yaml"), "birds", id="data root missing"),
+        pytest.param(lambda h: ((h / "tiny.yaml").write_text(CUB), (h / "birds").mkdir()), ("check", "tiny.yaml"), "images.txt", id="not a CUB folder"),
+        pytest.param(lambda h: pets(h, classes=1), ("check", "tiny.yaml"), "class", id="one class only"),
+        pytest.param(lambda h: (pets(h), (h / "birds" / "class2").mkdir()), ("check", "tiny.yaml"), "class2", id="an empty class"),
+        pytest.param(lambda h: (pets(h), truncate(h / "birds" / "class1" / "7.png")), ("launch", "tiny.yaml"), "class1/7.png", id="a truncated image"),
+        pytest.param(lambda h: (pets(h), (h / "birds" / "class0" / "3.png").write_bytes(b"hello")), ("launch", "tiny.yaml"), "class0/3.png", id="an image that is none"),
+        pytest.param(lambda h: (pets(h), picture(h / "birds" / "class0" / "1.png", 1)), ("launch", "tiny.yaml"), "class0/1.png", id="an image of one pixel"),
+        pytest.param(lambda h: None, ("status", "finchs"), "holds no search 'finchs'; there is none yet", id="no search at all"),
+        pytest.param(searched, ("status", "tyni"), "holds no search 'tyni'; did you mean 'tiny'?", id="a search misspelt"),
+        pytest.param(searched, ("export", "tiny", "--trial", "77"), "search 'tiny' has no trial #77; it has #0 to #5", id="no such trial"),
+        pytest.param(searched, ("export", "tiny", "--out", "no/best.yaml"), "no/best.yaml: cannot be written: No such file or directory", id="no such folder to write to"),
+        pytest.param(searched, ("export", "tiny", "--out", "/dev/full/best.yaml"), "/dev/full/best.yaml: cannot be written", id="a file as folder"),
+        pytest.param(lambda h: searched(h).write_text("hello\n"), ("status", "tiny"), "journal.jsonl:1: is not a line of a search's journal", id="a foreign journal"),
+        pytest.param(break_journal, ("launch", "tiny.yaml"), "is not a line of a search's journal", id="a broken journal"),
+        pytest.param(searched, ("launch", "tiny.yaml", "--set", "loss.margin=0.1"), "search 'tiny' belongs to another space", id="a name taken by another space"),
+        pytest.param(searched, ("retrain", "tiny.yaml"), "is this a file of fgsearch export?", id="a space file for a bundle"),
+        pytest.param(lambda h: None, ("launch", "tiny.yaml", "--home", "tiny.yaml"), "tiny.yaml", id="a file for a home"),
+        pytest.param(lambda h: None, ("launch", "tiny.yaml", "--tracking-uri", "gopher://x"), "gopher", id="a tracking address that is none"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_status_two(make, words, said, here, fgsearch) -> None:
+    make(here)
+    status, _, errors = fgsearch(*words)
+    assert status == 2
+    assert said in errors
+    assert "Traceback" not in errors
+    lines = errors.strip().splitlines()
+    assert len(lines) == 1 or lines[-1].endswith("nothing was started.")
+
+
+def test_a_half_written_last_line_of_a_journal_is_no_error(here, fgsearch) -> None:
+    path = searched(here)
+    before = fgsearch("status", "tiny", "--json")
+    with path.open("a") as file:
+        file.write('{"fact": "rep')
+    assert fgsearch("status", "tiny", "--json") == before
+
+
+def test_bad_images_are_left_out_when_asked(here, fgsearch) -> None:
+    pets(here)
+    truncate(here / "birds" / "class1" / "7.png")
+    status, said, _ = fgsearch("check", "tiny.yaml", "--json", "--set", "data.bad_images=skip")
+    assert status == 0
+    assert json.loads(said)["data"]["images"] == json.loads(fgsearch("check", "tiny.yaml", "--json", "--set", "data.bad_images=skip")[1])["data"]["images"]
+
+
+def test_check_starts_nothing_and_forecasts(here, fgsearch) -> None:
+    status, said, _ = fgsearch("check", "tiny.yaml", "--json")
+    told = json.loads(said)
+    assert status == 0
+    assert told["settings"]["loss.lambda_rank"] == 0.5
+    assert told["forecast"]["epochs"] >= 6
+    assert told["forecast"]["seconds"] > 0
+    assert not (here / "fgsearch-home" / "searches").exists()
+
+
+def test_an_export_is_what_the_journal_says_and_survives_a_round_trip(here, fgsearch) -> None:
+    from search.asha import Ladder
+    from search.bundle import read_bundle
+    from search.history import load, space_of
+
+    path = searched(here)
+    status, said, _ = fgsearch("export", "tiny")
+    assert status == 0
+    assert "retrain  fgsearch retrain best.yaml" in said
+    history, bundle = load(path), read_bundle(here / "best.yaml")
+    best = Ladder(space_of(history).search).best(history)
+    assert bundle.origin.trial == best.number
+    assert bundle.config() == read_space(here / "tiny.yaml").config(best.settings)
+    assert bundle.origin.data.fingerprint == "sha256:a"
+    assert (here / "best.yaml").read_text().startswith("# best.yaml: trial")
+
+
+def test_browse_names_a_free_port_when_its_own_is_taken(here, fgsearch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, _, errors = fgsearch("browse", "--port", str(port))
+    assert (status, errors.strip()) == (2, f"port {port} is in use; try: fgsearch browse --port {port + 1}")
+
+
+def test_help_and_version_do_not_load_the_heavy_libraries() -> None:
+    code = "import sys, search.cli; print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'timm'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_shipped_spaces_are_in_the_readme() -> None:
+    readme = (SPACES.parent / "README.md").read_text()
+    for path in SPACES.glob("*.yaml"):
+        assert path.name in readme
