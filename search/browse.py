@@ -1,6 +1,7 @@
 """Opens the MLflow UI on a home's store, on this machine only."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ def serve(uri: str, artifacts: Path, port: int, console: Console) -> None:
     server = subprocess.Popen(  # noqa: S603 our own interpreter
         command, env={**os.environ, **quiet}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended either way, the server ends with us
     console.print(f"MLflow on http://{HOST}:{port} in a few seconds (Ctrl-C ends it)")
     try:
         _, said = server.communicate()

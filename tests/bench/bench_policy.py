@@ -1,6 +1,6 @@
 """What should the sampler be told of a trial that stands below the last rung? Measured on a virtual clock.
 
-    python tests/bench/bench_policy.py [--seeds 32]
+    python -m tests.bench.bench_policy [--seeds 20]
 
 The real dispatcher, rungs and TPE, four workers that train nothing, a journal that writes nothing; only the function
 that shows Optuna the history is exchanged. A search is looked at after the cost of so many full trainings while it
@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from bench_search import load_average, machine
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import spearmanr
 
@@ -34,6 +33,7 @@ from search.history import History, Trial
 from search.journal import Fact, Journal
 from search.parameter import Parameter
 from search.space import Space, read_space
+from tests.bench.bench_search import load_average, machine
 
 WORKERS, EPOCHS = 4, 27
 BUDGETS = (5, 10, 20, 40)  # full trainings
@@ -139,10 +139,14 @@ def told(space: Space, seen: Seen) -> Told:
 # What is searched
 
 
-def hartmann(bias: float, seed: int) -> Landscape:
-    """Return MF-Hartmann6 without noise, axes shuffled by `seed`: α is short of bias (1 - ln epoch / ln 27)², as in mfpbench."""
+def hartmann(bias: float, drift: float, seed: int) -> Landscape:
+    """Return MF-Hartmann6 without noise, its axes shuffled by `seed`.
+
+    As in mfpbench an early epoch lowers the peaks by bias (1 - ln epoch / ln 27)²; and every loss rises by `drift` from
+    epoch 1 to 27, which leaves the order within a rung alone.
+    """
     lowest = -3.32237
-    α = np.array([1.0, 1.2, 3.0, 3.2])
+    peaks = np.array([1.0, 1.2, 3.0, 3.2])
     A = np.array([  # (4, d)
         [10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14], [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14],
     ])
@@ -153,8 +157,8 @@ def hartmann(bias: float, seed: int) -> Landscape:
     axes = np.random.default_rng(seed).permutation(6)
 
     def loss(x: np.ndarray, epoch: int) -> float:
-        early = α - bias * (1 - math.log(epoch) / math.log(EPOCHS)) ** 2
-        return float(-early @ np.exp(-(A * (x[axes] - P) ** 2).sum(1))) - lowest
+        short = 1 - math.log(epoch) / math.log(EPOCHS)  # of the last rung: 1, 2/3, 1/3, 0
+        return float(-(peaks - bias * short**2) @ np.exp(-(A * (x[axes] - P) ** 2).sum(1))) - lowest - drift * short
 
     return loss
 
@@ -172,8 +176,9 @@ def slow_starters(seed: int) -> Landscape:
 
 
 LANDSCAPES: dict[str, Callable[[int], Landscape]] = {
-    "MF-Hartmann6, misleading (bias 3)": partial(hartmann, 3.0),
-    "MF-Hartmann6, mild (bias 1.5)": partial(hartmann, 1.5),
+    "MF-Hartmann6, misleading (bias 3)": partial(hartmann, 3.0, 0.0),
+    "MF-Hartmann6, mild (bias 1.5)": partial(hartmann, 1.5, 0.0),
+    "MF-Hartmann6, mild, and losses rise (drift 2), as val/nll does when a model overfits": partial(hartmann, 1.5, 2.0),
     "slow starters": slow_starters,
 }
 
@@ -231,7 +236,7 @@ def position(parameter: Parameter, value: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare what the sampler may be told of unfinished trials.")
-    parser.add_argument("--seeds", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=20)
     seeds = range(parser.parse_args().seeds)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print(f"{machine()}\nload       {load_average()} before")
@@ -247,14 +252,15 @@ def main() -> None:
 
 def measure(space: Space, landscape: Callable[[int], Landscape], seeds: range) -> dict[str, np.ndarray]:
     """Return each policy's regrets, (seeds, budgets and trials)."""
-    found = {}
-    for name, (proposer, policy) in POLICIES.items():
-        def one(seed: int, trials: int, budgets: Iterable[float]) -> list[float]:
-            return regrets(planned(space, proposer, seed, trials), landscape(seed), policy, budgets)
+    return {name: np.array([row(space, landscape(seed), name, seed) for seed in seeds]) for name in POLICIES}
 
-        rows = [one(s, 100_000, BUDGETS) + [one(s, n, [math.inf])[0] for n in TRIALS] for s in seeds]
-        found[name] = np.array(rows)
-    return found
+
+def row(space: Space, landscape: Landscape, name: str, seed: int) -> list[float]:
+    """Return the regrets of one policy with one seed: a search without end, then those that end."""
+    proposer, policy = POLICIES[name]
+    endless = regrets(planned(space, proposer, seed, 100_000), landscape, policy, BUDGETS)
+    ended = [regrets(planned(space, proposer, seed, n), landscape, policy, [math.inf]) for n in TRIALS]
+    return endless + [regret for (regret,) in ended]
 
 
 def planned(space: Space, proposer: str, seed: int, trials: int) -> Space:
@@ -268,17 +274,18 @@ def report(name: str, landscape: Callable[[int], Landscape], found: dict[str, np
     losses = {epoch: [landscape(0)(row, epoch) for row in x] for epoch in (1, 3, 9, EPOCHS)}
     agree = ", ".join(f"{spearmanr(losses[e], losses[EPOCHS]).statistic:.2f} at {e}" for e in (1, 3, 9))
     print(f"\n{name}: rank correlation with epoch {EPOCHS}: {agree}; {len(found['highest'])} seeds")
-    print(f"{'regret after full trainings':<28}" + "".join(f"{head:>16}" for head in (*BUDGETS, *(f"{n} trials" for n in TRIALS))))
+    print(f"{'regret after full trainings':<28}" + "".join(f"{head:>18}" for head in (*BUDGETS, *(f"{n} trials" for n in TRIALS))))
     for policy, rows in found.items():
-        print(f"  {policy:<26}" + cells(rows, "{:9.2f} ± {:4.2f}"))
+        print(f"  {policy:<26}" + cells(rows, "{:.2f} ± {:.2f}"))
     for policy in [p for p in found if p != "highest"]:
-        print(f"  {policy + ' - highest':<26}" + cells(found[policy] - found["highest"], "{:+8.2f} ({:+.1f} se)", 1))
+        print(f"  {policy + ' - highest':<26}" + cells(found[policy] - found["highest"], "{:+.2f} ({:+.1f} se)", in_errors=True))
 
 
-def cells(rows: np.ndarray, form: str, in_errors: bool = False) -> str:
+def cells(rows: np.ndarray, form: str, *, in_errors: bool = False) -> str:
+    """Return the means of the seeds' rows, each with its standard error, or with its distance from 0 in those."""
     means, errors = rows.mean(0), rows.std(0, ddof=1) / math.sqrt(len(rows))
     second = means / np.maximum(errors, 1e-12) if in_errors else errors
-    return "".join(f"{form.format(*pair):>16}" for pair in zip(means, second, strict=True))
+    return "".join(f"{form.format(*pair):>18}" for pair in zip(means, second, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Real searches of the real model on drawn birds, through the command line: Ray, Optuna, MLflow, the disk and signals."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from random import Random
 
@@ -168,6 +171,25 @@ def test_the_best_is_exported_and_retrained_and_the_test_split_opened_once(whole
     with safe_open(folder / "seed1.safetensors", framework="pt") as weights:
         assert list(weights.keys())
     assert ("FINISHED", "retrain") in whole.runs()
+
+
+def test_browse_serves_the_runs_on_this_machine_only_and_ends_with_its_server(whole) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = whole.start("browse", "--port", str(port))
+    patience = time.monotonic() + 120
+    while time.monotonic() < patience:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+            assert page.status == 200
+            break
+        time.sleep(0.5)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    listening = {c.laddr.ip for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
+    process.terminate()
+    process.communicate(timeout=60)
+    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_retrain_refuses_a_bundle_changed_by_hand(whole) -> None:
