@@ -22,10 +22,10 @@ check: setup  ## lint, types, import contracts and the tests that take no time
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/pytest -q -n 2 -m 'not slow'
+	@.venv/bin/pytest -q -n 2 --dist loadfile -m 'not slow'
 
 test: setup  ## everything
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/pytest -q -n 2 --durations=10
+	@.venv/bin/pytest -q -n 2 --dist loadfile --durations=10

@@ -26,6 +26,11 @@ class Diverged(Exception):
     """Training left the finite numbers, an outcome of a trial and no one's mistake; the message names the epoch."""
 
 
+def best_device() -> str:
+    """Return "cuda" where there is a GPU to be had, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 class Run:
     """One configuration in training, from epoch 0 or from a checkpoint."""
 

@@ -204,7 +204,8 @@ def _store(home: Home, uri: str | None) -> "Store":
 
     with writing(home.path):
         home.path.mkdir(parents=True, exist_ok=True)
-    store = Store(uri or default_uri(home.path), None if uri else home.path / "artifacts")
+    with out.status("opening the MLflow store …"):
+        store = Store(uri or default_uri(home.path), None if uri else home.path / "artifacts")
     if store.away:
         out.print(store.away, soft_wrap=True)
     return store

@@ -11,10 +11,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from search.asha import Ladder
+from search.errors import InputError
 from search.history import History, Job
 from search.journal import Asked, Ended, Fact, Failed, Finished, Journal, Lost, Promoted, Reissued, Reported, Stopped
 from search.sampler import propose
 from search.space import Space
+
+HOPELESS = 3  # errors before the first success that end a search
 
 
 class Order(BaseModel):
@@ -107,6 +110,7 @@ class Dispatcher:
         if outcome.failure:
             reason = "divergence" if outcome.reason == "divergence" else "error"
             self.record(Failed(trial=outcome.trial, job=outcome.job, reason=reason, why=outcome.failure))
+            self._require_hope()
             return True
         if outcome.checkpoint or outcome.epoch not in self.history.trials[outcome.trial].reports:
             self.record(Reported(**outcome.model_dump(exclude={"failure", "reason"})))
@@ -133,6 +137,13 @@ class Dispatcher:
         if self.complete:
             for trial in self.history.trials.values():
                 self._forget_checkpoints(trial.number)
+
+    def _require_hope(self) -> None:
+        """Raise InputError when the first trials all failed by an error: the next ones would too."""
+        trials = self.history.trials.values()
+        errors = [t.failure for t in trials if t.reason == "error"]
+        if len(errors) >= HOPELESS and not any(t.rung for t in trials):
+            raise InputError(f"the first {len(errors)} trials failed, the last one with: {errors[-1]}")
 
     def _end(self, job: Job) -> None:
         self.record(Ended(trial=job.trial, job=job.number))

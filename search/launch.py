@@ -14,6 +14,7 @@ from rich.console import Console
 from cluster.connect import connected
 from fgmodel.config import TrialConfig
 from fgmodel.prepare import TrialData, prepare
+from fgmodel.training import best_device
 from search.dispatch import Dispatcher
 from search.errors import InputError
 from search.history import History, load
@@ -96,7 +97,7 @@ def is_complete(space: Space, history: History) -> bool:
 def open_data(config: TrialConfig, home: Home, console: Console) -> TrialData:
     """Return the data every trial trains on, computed now where the cache lacks it."""
     with preparing(console) as progress:
-        return prepare(config, home.cache, progress=Steps(progress))
+        return prepare(config, home.cache, progress=Steps(progress), device=best_device())
 
 
 def _open(dispatcher: Dispatcher, name: str, data: TrialData) -> None:

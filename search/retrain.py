@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from fgmodel.config import TrialConfig
 from fgmodel.metrics import Evaluation
 from fgmodel.prepare import TrialData, prepare, whole
-from fgmodel.training import Diverged, Run
+from fgmodel.training import Diverged, Run, best_device
 from search.bundle import Bundle, read_bundle, write_bundle
 from search.errors import InputError, writing
 from search.history import load, space_of
@@ -57,10 +56,10 @@ def retrain(path: Path, seeds: Sequence[int], root: str | None, home: Home, stor
     bundle, begun = read_bundle(path), now()
     config = _configured(bundle, root)
     with preparing(console) as progress:
-        train = prepare(config, home.cache, "train", Steps(progress))
+        train = prepare(config, home.cache, "train", Steps(progress), best_device())
         require_same_data(bundle, config, train, home)
         runs = [_train(config, seed, whole(train), progress) for seed in seeds]
-        test = prepare(config, home.cache, "test", Steps(progress))
+        test = prepare(config, home.cache, "test", Steps(progress), best_device())
     _record_opening(bundle, tuple(seeds), len(test.labels), home, console)
     folder = home.path / "models" / f"{bundle.origin.search}-{bundle.origin.trial}"
     result = Result(bundle, tuple(seeds), tuple(run.test(test) for run in runs), len(test.labels), folder)
@@ -90,7 +89,7 @@ def _configured(bundle: Bundle, root: str | None) -> TrialConfig:
 
 def _train(config: TrialConfig, seed: int, data: TrialData, progress: Progress) -> Run:
     seeded = TrialConfig.from_settings({**config.settings(), "seed": seed})
-    run = Run(seeded, data, "cuda" if torch.cuda.is_available() else "cpu")
+    run = Run(seeded, data, best_device())
     step, epochs = Steps(progress), config.optim.epochs
     try:
         while run.epoch < epochs:

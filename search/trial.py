@@ -13,7 +13,7 @@ from ray.tune import Trainable
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError
 from fgmodel.prepare import TrialData, prepare
-from fgmodel.training import Diverged, Run
+from fgmodel.training import Diverged, Run, best_device
 from search.dispatch import Order, Outcome
 
 CHECKPOINT_SECONDS = 60.0  # of training that a crash may cost at most, beside the epoch under way
@@ -79,7 +79,7 @@ class TrialActor(Trainable):
 
     def _start(self) -> Run:
         config = TrialConfig.from_settings(self._order.settings)
-        run = Run(config, self._open(config), "cuda" if torch.cuda.is_available() else "cpu")
+        run = Run(config, self._open(config), best_device())
         if self._order.checkpoint:
             run.load(self._checkpoints / self._order.checkpoint[1])
         return run
@@ -89,7 +89,7 @@ class TrialActor(Trainable):
             {k: v for k, v in config.settings().items() if k.startswith(("data.", "model."))}, sort_keys=True
         )
         if key not in self._data:
-            self._data = {key: prepare(config, self._cache)}
+            self._data = {key: prepare(config, self._cache, device=best_device())}
         return self._data[key]
 
     def _due(self, run: Run) -> bool:

@@ -15,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.dispatch import Dispatcher, Order, Outcome
+from search.errors import InputError
 from search.trial import TrialActor
 
 ACTOR_START_SECONDS = 30.0  # how long a finished actor waits for one that is still starting
@@ -48,6 +49,8 @@ def run_jobs(dispatcher: Dispatcher, cache: Path, stop: Callable[[], bool], tick
             ),
         )
         tuner.fit()
+    if source.error:
+        raise source.error
 
 
 def _tune_id(trial: TuneTrial) -> str:
@@ -69,6 +72,7 @@ class _Source(_Unpickled, Searcher):
         self.dispatcher = dispatcher
         self.orders: dict[str, Order] = {}  # by Tune's trial id
         self.stopping = False
+        self.error: InputError | None = None  # the journal's: Tune would take it for a trial's
         self._static = {"cache": str(cache), "checkpoints": str(dispatcher.checkpoints), "threads": threads}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
@@ -77,7 +81,11 @@ class _Source(_Unpickled, Searcher):
             return str(Searcher.FINISHED)
         if len(self.orders) >= self.dispatcher.space.search.workers:
             return None
-        order = self.dispatcher.next()
+        try:
+            order = self.dispatcher.next()
+        except InputError as error:
+            self.abort(error)
+            return str(Searcher.FINISHED)
         if order is None:
             return None if self.dispatcher.history.live else str(Searcher.FINISHED)
         self.orders[trial_id] = order
@@ -87,8 +95,16 @@ class _Source(_Unpickled, Searcher):
         """Take back a job whose worker vanished; a job that ended was recorded with its last epoch."""
         del result
         order = self.orders.pop(trial_id, None)
-        if order and not self.stopping:
+        if order is None or self.stopping:
+            return
+        try:
             self.dispatcher.lose(order.job, order.attempt, "the worker process died" if error else "Tune ended the job")
+        except InputError as problem:
+            self.abort(problem)
+
+    def abort(self, error: InputError) -> None:
+        """End the search for a reason of its own, e.g. a full disk; `run_jobs` raises it."""
+        self.error, self.stopping = self.error or error, True
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the journal is the state."""
@@ -108,7 +124,11 @@ class _Ends(_Unpickled, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ANN401 Tune's
         """Record an epoch. This is the first of Tune's hooks to see a result, the one that ends a job included."""
         if "outcome" in result:
-            over = self.source.dispatcher.take(Outcome.model_validate_json(result["outcome"]))
+            try:
+                over = self.source.dispatcher.take(Outcome.model_validate_json(result["outcome"]))
+            except InputError as error:
+                self.source.abort(error)
+                return str(TrialScheduler.STOP)
             if not over:
                 return str(TrialScheduler.CONTINUE)
             self.source.orders.pop(trial.trial_id, None)

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from search.dispatch import Outcome
+from search.errors import InputError
 from search.history import History, load
 from search.journal import read
 from tests.search.conftest import run_to_end, train
@@ -115,6 +116,19 @@ def test_a_failed_trial_fails_at_once_and_is_not_retried(space, dispatching) -> 
     )
     assert dispatcher.history.trials[0].failure == "loss is not finite at epoch 1"
     assert dispatcher.next().trial == order.trial + 1
+
+
+def test_a_search_whose_first_trials_all_fail_by_an_error_ends_with_that_error(space, dispatching) -> None:
+    dispatcher = dispatching(space)
+
+    def fail() -> None:
+        order = dispatcher.next()
+        dispatcher.take(Outcome(job=order.job, attempt=1, trial=order.trial, epoch=0, failure="no such file", reason="error"))
+
+    fail()
+    fail()
+    with pytest.raises(InputError, match="the first 3 trials failed, the last one with: no such file"):
+        fail()
 
 
 def test_superseded_checkpoints_are_deleted(space, dispatching) -> None:

@@ -273,6 +273,29 @@ def test_a_name_taken_by_another_space_is_refused(whole) -> None:
     assert said.strip() == "search 'tiny' belongs to another space: fixed.optim.batch_size was absent, is 8; choose another --name"
 
 
+def test_a_trial_that_diverges_is_a_failed_trial_with_its_reason(lab) -> None:
+    sets = ("--set", "optim.lr_global=10.0", "--set", "optim.lr_local=10.0", "--set", "optim.momentum=0.99", "--set", "loss.lambda_local=100.0")
+    lab.run("launch", "tiny.yaml", "--name", "wild", "--trials", "2", "--set", "search.epochs=30", *sets)
+    status = json.loads(lab.run("status", "wild", "--json"))
+    assert all("not finite at epoch" in why for why in status["failures"].values())
+    assert status["failures"]
+
+
+def test_a_full_disk_ends_a_search_with_one_line(tmp_path, whole) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        lab = Lab(disk / "lab")
+        shutil.copytree(whole.folder / "fgsearch-home" / "cache", lab.folder / "fgsearch-home" / "cache")
+        said = lab.run("launch", "tiny.yaml", "--trials", "60", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db", status=2)
+        assert "No space left on device" in said.splitlines()[-1]
+        read(lab.journal)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 def test_end_to_end_training_runs_too(lab) -> None:
     sets = ["model.freeze_backbones=false", "search.epochs=2", "optim.batch_size=16", "optim.lr_local=0.01", "optim.lr_global=0.01"]
     said = lab.run("launch", "tiny.yaml", "--name", "deep", "--trials", "1", *(w for s in sets for w in ("--set", s)))
