@@ -170,9 +170,20 @@ def _override(document: Document, overrides: Iterable[str]) -> Document:
         part, keys = ("search", tuple(name.split(".")[1:])) if name.startswith("search.") else ("fixed", (name,))
         values[part] = _put(values[part], keys, value)
         lines[part, *keys] = 0
-        if part == "fixed" and isinstance(values["tune"], dict):
-            values["tune"] = {k: v for k, v in values["tune"].items() if k != name}
+        if part == "fixed":
+            values = _untuned(values, name)
     return replace(document, values=values, lines=lines)
+
+
+def _untuned(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the file's values with `name` taken from what is tuned and from the start points."""
+    tune, search = values["tune"], values["search"]
+    if isinstance(tune, dict):
+        values = {**values, "tune": {k: v for k, v in tune.items() if k != name}}
+    if isinstance(search, dict) and isinstance(search.get("start"), list):
+        points = [{k: v for k, v in p.items() if k != name} if isinstance(p, dict) else p for p in search["start"]]
+        values = {**values, "search": {**search, "start": points}}
+    return values
 
 
 def _put(tree: Any, keys: tuple[str, ...], value: object) -> dict[str, Any]:  # noqa: ANN401 YAML

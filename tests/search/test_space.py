@@ -327,6 +327,12 @@ def test_set_reaches_every_dotted_setting(override, holds, tmp_path) -> None:
     assert holds(read_space(space_file(tmp_path, TEXT), [override]))
 
 
+def test_set_takes_a_setting_out_of_the_start_points_too(tmp_path) -> None:
+    text = TEXT.replace("trials: 8", "trials: 8\n  start: [{loss.margin: 0.1, model.time_steps: 2}]")
+    space = read_space(space_file(tmp_path, text), ["loss.margin=0.3"])
+    assert space.search.start == ({"model.time_steps": 2},)
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
