@@ -3,9 +3,10 @@
 import logging
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Event, Thread
+from typing import Self
 
 import ray
 
@@ -22,22 +23,53 @@ _SETTINGS = {
 _OBJECT_STORE_BYTES = 100 * 2**20  # data travels by memory map; Ray carries orders and outcomes only
 
 
-@contextmanager
-def connected(workers: int, cpus: float) -> Iterator[None]:
-    """Hold a Ray instance of this machine with room for `workers` of `cpus` cores each."""
-    os.environ.update(_SETTINGS)
-    ray.init(
-        address="local",  # without an address Ray joins whatever cluster it finds
-        num_cpus=max(1, math.ceil(workers * cpus)),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=_OBJECT_STORE_BYTES,
-    )
-    _guard_token()
-    try:
-        yield
-    finally:
+class Connection:
+    """A Ray instance of this machine with room for `workers` of `cpus` cores each, from entering to leaving.
+
+    Starting it takes four seconds and ending it one, in which the caller can do something else: it starts in the
+    background, `wait` returns once it is there, `leave` begins to end it.
+    """
+
+    def __init__(self, workers: int, cpus: float) -> None:
+        os.environ.update(_SETTINGS)
+        self._cpus = max(1, math.ceil(workers * cpus))
+        self._there: Future[None] = Future()
+        self._over = Event()
+        # One thread starts Ray, keeps it and ends it: its processes die with the thread that started them.
+        self._thread = Thread(target=self._hold, name="ray")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.leave()
+        self._thread.join()
+
+    def wait(self) -> None:
+        """Return once Ray is there."""
+        self._there.result()
+
+    def leave(self) -> None:
+        """Let Ray end; the way out of the context waits for it."""
+        self._over.set()
+
+    def _hold(self) -> None:
+        try:
+            ray.init(
+                address="local",  # without an address Ray joins whatever cluster it finds
+                num_cpus=self._cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+            _guard_token()
+        except BaseException as error:  # noqa: BLE001 whatever it is, it is raised where Ray is waited for
+            self._there.set_exception(error)
+            return
+        self._there.set_result(None)
+        self._over.wait()
         ray.shutdown()
 
 

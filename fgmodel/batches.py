@@ -16,7 +16,7 @@ from torch import Tensor
 from fgmodel.augmentation import DRAWS, Boxes, augment
 from fgmodel.config import DataConfig, TrialConfig
 from fgmodel.patches import cut
-from fgmodel.prepare import TrialData
+from fgmodel.trial_data import TrialData
 
 
 class Batch(NamedTuple):

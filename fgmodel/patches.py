@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from fgmodel import store
 from fgmodel.errors import InputError
@@ -65,6 +64,8 @@ def cut(
 
     The released code resizes with aligned corners, which squeezes a crop by half a pixel a side; we do not.
     """
+    from torchvision.ops import roi_align  # noqa: PLC0415  a second, for who cuts pixels only
+
     owner = torch.arange(len(images), device=boxes.device, dtype=boxes.dtype).repeat_interleave(boxes.shape[1])
     rois = torch.cat([owner[:, None], boxes.flatten(0, 1)], dim=1)      # B·K 5
     crops: Tensor = roi_align(images, rois, (size, size), aligned=True)         # B·K 3 P P

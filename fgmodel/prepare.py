@@ -1,39 +1,20 @@
-"""From a configuration to the arrays a run trains on; whatever takes long is done once and kept.
+"""From a configuration to the arrays a run trains on; whatever takes long is done once and kept."""
 
-Legend: n images of the split, S pixels of the frame, N patches an image, D a trunk's width.
-"""
-
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fgmodel.cache import Frames, global_features, local_features
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Fold, Split, cut_validation, open_dataset, split_hash
+from fgmodel.datasets import Dataset, Fold, Split, cut_validation, open_dataset, split_hash
 from fgmodel.errors import InputError
 from fgmodel.extraction import EXTRACTORS, extract
 from fgmodel.frozen import FrozenTrunk
 from fgmodel.patches import Patches, read_patches
 from fgmodel.progress import Progress, silent
 from fgmodel.released import read_released
-
-
-@dataclass(frozen=True)
-class TrialData:
-    """Everything a run trains on; the arrays are memory maps that all trials of a machine share."""
-
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: np.ndarray                   # (n,)        int64
-    folds: tuple[Fold, ...]              # positions 0..n-1
-    boxes: np.ndarray                    # (n,N,4)     int16: x1 y1 x2 y2, half-open, in the frame, best first
-    frames: np.ndarray | None            # (n,S,S,3)   uint8: end to end; None on frozen trunks
-    global_features: np.ndarray | None   # (n,D)       float32: frozen trunks only
-    local_features: np.ndarray | None    # (n,N,D)     float32: frozen trunks only
-    fingerprint: str                     # of the data set
-    split: str                           # of the validation cut
-    patches: str                         # of the boxes
+from fgmodel.trial_data import TrialData, read_record, record_path, write_record
 
 
 def prepare(
@@ -45,27 +26,29 @@ def prepare(
     no folds to speak of: one, with nothing in it. Raises InputError: for data or patches that cannot be used.
     """
     dataset = open_dataset(config.data, cache, progress)
-    folds = cut_validation(dataset, config.data) if split == "train" else (_nothing(),)
-    frames = Frames(dataset, split, config.data.frame_size, cache, progress)
+    record = record_path(cache, config, dataset.fingerprint, split)
+    data = read_record(record)
+    if data is None:
+        data = _computed(config, dataset, Frames(dataset, split, config.data.frame_size, cache, progress), device)
+        write_record(record, data)
+    return data
+
+
+def _computed(config: TrialConfig, dataset: Dataset, frames: Frames, device: str) -> TrialData:
     patches = find_patches(config, frames, device)
     whole = local = None
     if config.model.freeze_backbones:
         of_images, of_patches = stream_trunks(config, device)
         whole = global_features(frames, of_images, config.data.image_size)
         local = local_features(frames, patches, of_patches, config.data.patch_size)
-    names = dataset.names_of(split)
+    names = dataset.names_of(frames.split)
+    folds = cut_validation(dataset, config.data) if frames.split == "train" else (_nothing(),)
     return TrialData(
-        classes=dataset.classes, names=names, labels=dataset.labels[dataset.rows(split)], folds=folds,
+        classes=dataset.classes, names=names, labels=dataset.labels[dataset.rows(frames.split)], folds=folds,
         boxes=patches.boxes, frames=None if config.model.freeze_backbones else frames.array,
         global_features=whole, local_features=local,
         fingerprint=dataset.fingerprint, split=split_hash(names, folds), patches=patches.hash,
     )
-
-
-def whole(data: TrialData) -> TrialData:
-    """Return the same data with one fold that trains on every image and validates on none: for the final run."""
-    fold = Fold(train=np.arange(len(data.labels)), validation=np.arange(0))
-    return replace(data, folds=(fold,), split=split_hash(data.names, (fold,)))
 
 
 def find_patches(config: TrialConfig, frames: Frames, device: str = "cpu") -> Patches:

@@ -16,7 +16,7 @@ from fgmodel.learner import Learner
 from fgmodel.losses import Loss
 from fgmodel.metrics import Evaluation, Observed, evaluate, measures, together
 from fgmodel.model import TwoStream, fusion_weight
-from fgmodel.prepare import TrialData
+from fgmodel.trial_data import TrialData
 
 _ELSEWHERE = ("data.root", "data.bad_images")
 """Settings whose effect is all in the data's fingerprint: a folder that moved keeps its checkpoints."""

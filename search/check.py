@@ -14,9 +14,9 @@ from rich.text import Text
 from fgmodel.config import DEFAULTS, TrialConfig
 from fgmodel.datasets import cut_validation, open_dataset
 from fgmodel.pending import Pending, pending
-from fgmodel.prepare import TrialData
 from fgmodel.splits import Fold, split_hash
 from fgmodel.training import Run
+from fgmodel.trial_data import TrialData
 from search.forecast import expected_epochs, spoken
 from search.resources import require_resources
 from search.space import Space

@@ -2,19 +2,17 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from cluster.connect import connected
+from cluster.connect import Connection
 from fgmodel.config import TrialConfig
-from fgmodel.prepare import TrialData, prepare
-from fgmodel.training import best_device
 from search.dispatch import Dispatcher
 from search.errors import InputError
 from search.history import History, load
@@ -26,6 +24,9 @@ from search.resources import require_resources
 from search.screen import Screen, Steps, preparing
 from search.space import Space
 from search.tracking import Tracker
+
+if TYPE_CHECKING:
+    from fgmodel.trial_data import TrialData
 
 DRAIN_SECONDS = 60.0  # how long a finished search waits for MLflow before it says how to go on
 
@@ -52,10 +53,11 @@ class Ending:
         signal.signal(number, signal.SIG_DFL)
 
 
-def launch(space: Space, name: str, home: Home, store: Store, console: Console) -> History:
+def launch(space: Space, name: str, home: Home, open_store: Callable[[], Store], console: Console) -> History:
     """Run the search until it is complete, its budget is spent or it is stopped; returns what the journal then says.
 
-    Raises InputError: when the name belongs to another space, the data changed, or another process runs this search.
+    `open_store` is called while Ray starts, since MLflow takes two seconds to import. Raises InputError: when the name
+    belongs to another space, the data changed, or another process runs this search.
     """
     path = home.journal(name)
     with Journal(path) as journal:
@@ -63,16 +65,20 @@ def launch(space: Space, name: str, home: Home, store: Store, console: Console) 
         require_same_space(space, name, history)
         home.stop_flag(name).unlink(missing_ok=True)
         if is_complete(space, history):
-            _project(path, space, store, console)
+            _project(path, space, open_store(), console)
             return history
         require_resources(space)
         config = space.config(space.reference())
-        data = open_data(config, home, console)
-        if not history.facts:
-            write_manifest(home, name, config)
-        dispatcher = Dispatcher(space, journal, history, home.checkpoints(name))
-        _open(dispatcher, name, data)
-        _run(dispatcher, home, name, Tracker(path, space, store), console)
+        with Connection(space.search.workers, space.search.resources.cpu) as ray:  # starts while the rest is imported
+            tracker = Tracker(path, space, open_store())
+            data = open_data(config, home, console)
+            if not history.facts:
+                write_manifest(home, name, config)
+            dispatcher = Dispatcher(space, journal, history, home.checkpoints(name))
+            _open(dispatcher, name, data)
+            _run(dispatcher, name, home, tracker, ray, console)
+            ray.leave()  # ends while MLflow takes the rest
+            _drain(tracker, console)
         return dispatcher.history
 
 
@@ -94,13 +100,16 @@ def is_complete(space: Space, history: History) -> bool:
     return done and enough
 
 
-def open_data(config: TrialConfig, home: Home, console: Console) -> TrialData:
+def open_data(config: TrialConfig, home: Home, console: Console) -> "TrialData":
     """Return the data every trial trains on, computed now where the cache lacks it."""
+    from fgmodel.prepare import prepare  # noqa: PLC0415 torch takes two seconds, in which Ray starts
+    from fgmodel.training import best_device  # noqa: PLC0415
+
     with preparing(console) as progress:
         return prepare(config, home.cache, progress=Steps(progress), device=best_device())
 
 
-def _open(dispatcher: Dispatcher, name: str, data: TrialData) -> None:
+def _open(dispatcher: Dispatcher, name: str, data: "TrialData") -> None:
     space, history = dispatcher.space, dispatcher.history
     facts = {"fingerprint": data.fingerprint, "split": data.split, "patches": data.patches}
     before = history.launched.data if history.launched else facts
@@ -122,21 +131,20 @@ def _open(dispatcher: Dispatcher, name: str, data: TrialData) -> None:
     )
 
 
-def _run(dispatcher: Dispatcher, home: Home, name: str, tracker: Tracker, console: Console) -> None:
+def _run(
+    dispatcher: Dispatcher, name: str, home: Home, tracker: Tracker, ray: Connection, console: Console,
+) -> None:
     search = dispatcher.space.search
     deadline = None if search.hours is None else time.monotonic() + 3600 * search.hours
     ending = Ending(home.stop_flag(name), deadline)
     tracker.start()
-    with (
-        Screen(console, dispatcher.space, dispatcher.history) as screen,
-        connected(search.workers, search.resources.cpu),
-    ):
+    with Screen(console, dispatcher.space, dispatcher.history) as screen:
         from search.tune import run_jobs  # noqa: PLC0415 Tune reads its settings when first imported
 
+        ray.wait()
         with _signals(ending):
             run_jobs(dispatcher, home.cache, ending, screen.tick)
             dispatcher.finish(ending.why or "stopped")
-    _drain(tracker, console)
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class Store:
     """
 
     def __init__(self, tracking_uri: str, artifacts: Path | None = None) -> None:
-        self.where = _without_password(tracking_uri)
+        self.where = without_password(tracking_uri)
         self.away: str | None = None
         self._uri = tracking_uri
         self._remote = _scheme(tracking_uri) in SERVERS
@@ -235,7 +235,8 @@ def _scheme(uri: str) -> str:
     return scheme
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """Return the address as it may be shown."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
 

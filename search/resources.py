@@ -2,8 +2,6 @@
 
 import os
 
-import torch
-
 from search.errors import InputError
 from search.space import Space
 
@@ -11,7 +9,15 @@ from search.space import Space
 def require_resources(space: Space) -> None:
     """Raise InputError when this machine cannot hold as many trials at once as asked."""
     search, each = space.search, space.search.resources
-    for name, wanted, there in (("cpu", each.cpu, os.cpu_count() or 1), ("gpu", each.gpu, torch.cuda.device_count())):
+    for name, wanted, there in (("cpu", each.cpu, os.cpu_count() or 1), ("gpu", each.gpu, _gpus(each.gpu))):
         if wanted * search.workers > there:
             said = f"{search.workers} workers with {wanted:g} each do not fit: this machine has {there}"
             raise InputError(f"search.resources.{name}: {said}; set search.workers or search.resources.{name}")
+
+
+def _gpus(wanted: float) -> int:
+    if not wanted:
+        return 0
+    import torch  # noqa: PLC0415 two seconds, for who asks for a GPU only
+
+    return torch.cuda.device_count()

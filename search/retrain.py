@@ -12,8 +12,9 @@ from rich.progress import Progress
 
 from fgmodel.config import TrialConfig
 from fgmodel.metrics import Evaluation
-from fgmodel.prepare import TrialData, prepare, whole
+from fgmodel.prepare import prepare
 from fgmodel.training import Diverged, Run, best_device
+from fgmodel.trial_data import TrialData, whole
 from search.bundle import Bundle, read_bundle, write_bundle
 from search.errors import InputError, writing
 from search.history import load, space_of

@@ -12,8 +12,9 @@ from ray.tune import Trainable
 
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError
-from fgmodel.prepare import TrialData, prepare
+from fgmodel.prepare import prepare
 from fgmodel.training import Diverged, Run, best_device
+from fgmodel.trial_data import TrialData
 from search.dispatch import Order, Outcome
 
 CHECKPOINT_SECONDS = 60.0  # of training that a crash may cost at most, beside the epoch under way
@@ -36,8 +37,8 @@ class TrialActor(Trainable):
         self._over = False
         self._saved = time.monotonic()
         torch.set_num_threads(new_config["threads"])
-        gc.collect()
         if torch.cuda.is_available():
+            gc.collect()
             torch.cuda.empty_cache()
         return True
 
@@ -85,9 +86,8 @@ class TrialActor(Trainable):
         return run
 
     def _open(self, config: TrialConfig) -> TrialData:
-        key = json.dumps(
-            {k: v for k, v in config.settings().items() if k.startswith(("data.", "model."))}, sort_keys=True
-        )
+        chosen = {k: v for k, v in config.settings().items() if k.startswith(("data.", "model."))}
+        key = json.dumps(chosen, sort_keys=True)
         if key not in self._data:
             self._data = {key: prepare(config, self._cache, device=best_device())}
         return self._data[key]

@@ -5,7 +5,7 @@ from PIL import Image
 
 from fgmodel.backbones import backbone, freeze
 from fgmodel.errors import InputError
-from fgmodel.trunks import lite0_classifier
+from fgmodel.timm_trunks import lite0_classifier
 
 
 def test_an_albatross_is_one_to_the_classifier_that_ships_in_a_package(cub10):

@@ -4,7 +4,7 @@ import torch
 
 from fgmodel.batches import Features, Frames, draw, evaluation_picks
 from fgmodel.config import DataConfig
-from fgmodel.prepare import TrialData
+from fgmodel.trial_data import TrialData
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,8 @@ import pytest
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError
 from fgmodel.patches import Patches, write_patches
-from fgmodel.prepare import prepare, whole
+from fgmodel.prepare import prepare
+from fgmodel.trial_data import whole
 
 LITE = {"model.global_backbone": "efficientnet_lite0", "model.local_backbone": "efficientnet_lite0"}
 FINCHES = LITE | {
@@ -154,3 +155,34 @@ def test_processes_may_prepare_at_once_and_one_be_killed(tmp_path):
     alone = prepare(config(settings), tmp_path / "alone")
     assert told == pytest.approx(alone.local_features.astype("f8").sum(), rel=1e-6)
     assert not list((tmp_path / "shared" / "features").glob("*.part"))
+
+
+def test_what_was_prepared_is_opened_again_without_building_a_trunk(tmp_path, monkeypatch):
+    frozen = config(FINCHES | {"model.freeze_backbones": True})
+    first = prepare(frozen, tmp_path)
+    monkeypatch.setattr("fgmodel.frozen.backbone", lambda *_, **__: pytest.fail("a trunk was built"))
+    again = prepare(frozen, tmp_path)
+    assert np.array_equal(first.local_features, again.local_features)
+    assert np.array_equal(first.folds[0].validation, again.folds[0].validation)
+    assert (first.names, first.classes, first.split) == (again.names, again.classes, again.split)
+
+
+@pytest.mark.parametrize("spoil", [
+    pytest.param(lambda cache: next((cache / "prepared").glob("*.npz")).write_bytes(b"rubbish"), id="the record is rubbish"),
+    pytest.param(lambda cache: next((cache / "features").glob("*.npy")).unlink(), id="features were deleted"),
+])
+def test_a_record_that_cannot_be_followed_is_made_anew(tmp_path, spoil):
+    frozen = config(FINCHES | {"model.freeze_backbones": True})
+    first = np.array(prepare(frozen, tmp_path).local_features)
+    spoil(tmp_path)
+    assert np.array_equal(prepare(frozen, tmp_path).local_features, first)
+    assert np.array_equal(prepare(frozen, tmp_path).local_features, first)
+
+
+def test_other_boxes_under_the_same_name_are_read_anew(tiny_cub, tmp_path):
+    wanted = birds(tiny_cub, data_patches=str(tmp_path / "train.npz"), data_patches_per_image=1)
+    names = prepare(birds(tiny_cub, data_patches="ddt", data_patches_per_image=1), tmp_path / "cache").names
+    for side in (8, 16):
+        boxes = np.tile(np.array([0, 0, side, side], np.int16), (len(names), 1, 1))
+        write_patches(tmp_path / "train.npz", Patches(boxes, np.zeros(boxes.shape[:2], np.float32), 32, "mine"), names, "x")
+        assert prepare(wanted, tmp_path / "cache").boxes[0, 0, 2] == side

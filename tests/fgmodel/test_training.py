@@ -7,8 +7,8 @@ import torch
 from fgmodel.config import TrialConfig
 from fgmodel.datasets import Fold
 from fgmodel.errors import InputError
-from fgmodel.prepare import TrialData
 from fgmodel.training import Diverged, Run
+from fgmodel.trial_data import TrialData
 
 FROZEN = {
     "model.freeze_backbones": True,

