@@ -29,6 +29,7 @@ class DataConfig(_Frozen):
     seed: int = Field(0, ge=0)                          # draws finches and cuts validation; never the trial's seed
     validation: float = Field(0.1, gt=0, lt=1)          # share of train held out, stratified (TH silent; §8.1)
     folds: int = Field(0, ge=0, le=20)                  # k ≥ 2: k-fold cross-validation over train instead
+    validation_seed: int = Field(0, ge=0)               # another one holds out other images of the same share
     frame_size: int = Field(448, ge=32, le=1024)        # images are squashed to this square once; boxes live in it
     image_size: int = Field(448, ge=32, le=1024)        # TH: global stream's input
     patch_size: int = Field(224, ge=32, le=1024)        # TH: local stream's input

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cluster.connect import Connection
 from fgmodel.config import TrialConfig
+from search import confirm
 from search.dispatch import Dispatcher
 from search.errors import InputError
 from search.history import History, load
@@ -96,8 +97,9 @@ def require_same_space(space: Space, name: str, history: History) -> None:
 def is_complete(space: Space, history: History) -> bool:
     """Whether the search ended with all the trials this space asks for."""
     done = history.finished is not None and history.finished.how == "complete"
-    enough = history.launched is not None and history.launched.trials >= space.search.trials
-    return done and enough
+    search, launched = space.search, history.launched
+    enough = launched is not None and launched.trials >= search.trials
+    return done and enough and confirm.due(search, history) is None
 
 
 def open_data(config: TrialConfig, home: Home, console: Console) -> "TrialData":
@@ -123,6 +125,8 @@ def _open(dispatcher: Dispatcher, name: str, data: "TrialData") -> None:
         Launched(
             trials=space.search.trials,
             workers=space.search.workers,
+            finalists=space.search.finalists,
+            seeds=space.search.seeds,
             version=version,
             data=facts,
             commit=f"{commit}{'-dirty' if dirty else ''}" if commit else None,

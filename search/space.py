@@ -60,6 +60,8 @@ class Search(_Frozen):
     resources: Resources = Resources()
     hours: float | None = Field(None, gt=0)  # budget of one launch
     retries: int = Field(3, ge=0, le=100)  # of a job whose worker vanished
+    finalists: int = Field(0, ge=0, le=100)  # the best few, trained again over `seeds` to find the one that lasts
+    seeds: int = Field(3, ge=2, le=100)  # fresh ones, each with a validation cut of its own
 
     @property
     def maximize(self) -> bool:
@@ -113,7 +115,7 @@ class Space:
 
     def document(self) -> dict[str, Any]:
         """Return what makes this search this search: launches may change only trials, workers and their like."""
-        loose = {"trials", "workers", "resources", "hours", "retries"}
+        loose = {"trials", "workers", "resources", "hours", "retries", "finalists", "seeds"}
         search = self.search.model_dump(mode="json", exclude=loose)
         return {"fixed": self.fixed, "tune": {p.name: p.document() for p in self.tune}, "search": search}
 
