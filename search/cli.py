@@ -96,13 +96,14 @@ def launch(
 ) -> None:
     """Run a search; launching the same name again continues it."""
     from search.launch import launch as run
-    from search.mlflow_store import without_password
+    from search.mlflow_store import require_address, without_password
     from search.screen import ending
     from search.tracking import default_uri
 
     overrides = [*(sets or ()), *([f"search.trials={trials}"] if trials is not None else [])]
     read, place = read_space(space, overrides), Home.find(home)
     name, uri = name or read.name, tracking_uri or default_uri(place.path)
+    require_address(uri)
     history = run(read, name, place, lambda: _store(place, tracking_uri), out)
     out.print(ending(read, history, _next_steps(name, place, without_password(uri), space, history)))
     if history.finished and history.finished.how == "stopped":
