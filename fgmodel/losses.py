@@ -5,6 +5,7 @@ B  images in the batch      C  classes
 
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -33,11 +34,11 @@ def two_stream_loss(
 
     Eq. 3.9 sums over the images; the mean keeps the learning rate's meaning when the batch size is searched.
     """
-    log_g = _log_true(global_logits, labels)            # B
-    log_l = _log_true(local_logits, labels)             # B
-    p_global, p_local = log_g.exp(), log_l.exp()
+    p_global, p_local = _log_true(global_logits, labels).exp(), _log_true(local_logits, labels).exp()  # B, B
     hinge = ranking_hinge(p_global, p_local, config.margin, detach_global=config.detach_global)  # B
-    ce_global, ce_local, rank = -log_g.mean(), -log_l.mean(), hinge.mean()
+    ce_global = F.cross_entropy(global_logits, labels, label_smoothing=config.label_smoothing)
+    ce_local = F.cross_entropy(local_logits, labels, label_smoothing=config.label_smoothing)
+    rank = hinge.mean()
     total = ce_global + config.lambda_local * ce_local + config.lambda_rank * rank
     return Loss(total, ce_global, ce_local, rank, (hinge > 0).float().mean(), p_global.mean(), p_local.mean())
 

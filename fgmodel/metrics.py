@@ -7,7 +7,7 @@ the folds of a cross-validation pool into one accuracy in which each image count
 
 from dataclasses import dataclass
 from math import log
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,17 @@ class Evaluation:
     predictions: np.ndarray               # (n,) int64 class, fused
     predictions_global: np.ndarray
     predictions_local: np.ndarray
+    labels: np.ndarray
+
+    def measures(self, split: str) -> dict[str, float]:
+        """Return the accuracies and the nll under their names."""
+        names = ("accuracy", "accuracy_global", "accuracy_local", "nll")
+        return {f"{split}/{name}": getattr(self, name) for name in names}
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write the predictions of each image as npz, for paired tests."""
+        predictions = {"fused": self.predictions, "whole": self.predictions_global, "local": self.predictions_local}
+        np.savez(file, allow_pickle=False, labels=self.labels, **predictions)
 
 
 def observe(outputs: Outputs, model: TwoStream) -> Observed:
@@ -70,7 +81,7 @@ def evaluate(seen: Observed, labels: Int[Tensor, " n"], weight: float) -> Evalua
     accuracy, accuracy_global, accuracy_local = ((p == labels).float().mean().item() for p in predictions)
     nll = F.cross_entropy(logits, labels).item()
     whole, one, other = (p.numpy() for p in predictions)
-    return Evaluation(accuracy, accuracy_global, accuracy_local, nll, len(labels), whole, one, other)
+    return Evaluation(accuracy, accuracy_global, accuracy_local, nll, len(labels), whole, one, other, labels.numpy())
 
 
 def measures(seen: Observed, labels: Int[Tensor, " n"], weight: float) -> dict[str, float]:

@@ -38,7 +38,9 @@ class TwoStream(nn.Module):
             whole = backbone(config.global_backbone, config.weights)  # keeps its last pool: 14x14 cells at 448 px
             patch = backbone(config.local_backbone, config.weights, drop_last_pool=config.drop_last_pool)
             feature_widths = (whole.width, patch.width)
-        self.global_stream = GlobalStream(whole, feature_widths[0], classes, addon=config.global_addon)
+        self.global_stream = GlobalStream(
+            whole, feature_widths[0], classes, addon=config.global_addon, dropout=config.dropout,
+        )
         self.local_stream = LocalStream(
             patch,
             feature_widths[1],
@@ -46,6 +48,7 @@ class TwoStream(nn.Module):
             hidden_size=config.hidden_size,
             time_steps=config.time_steps,
             attention=config.attention,
+            dropout=config.dropout,
         )
 
     def pooled(

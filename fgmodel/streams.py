@@ -21,10 +21,13 @@ ADDON_WIDTH = 1024
 class GlobalStream(nn.Module):
     """Image -> trunk -> [add-on] -> global average pool -> head."""
 
-    def __init__(self, trunk: nn.Module | None, width: int, classes: int, *, addon: bool = False) -> None:
+    def __init__(
+        self, trunk: nn.Module | None, width: int, classes: int, *, addon: bool = False, dropout: float = 0,
+    ) -> None:
         super().__init__()
         self.trunk = trunk  # None: it is given pooled features
         self.addon = _addon(width) if addon else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
         self.head = _head(ADDON_WIDTH if addon else width, classes)
 
     def pooled(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B D"]:
@@ -35,7 +38,7 @@ class GlobalStream(nn.Module):
 
     def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
         """Return z_g."""
-        logits: Tensor = self.head(pooled)
+        logits: Tensor = self.head(self.dropout(pooled))
         return logits
 
 
@@ -59,10 +62,12 @@ class LocalStream(nn.Module):
         hidden_size: int,
         time_steps: int,
         attention: Literal["per_step", "shared", "last", "mean"],
+        dropout: float = 0,
     ) -> None:
         super().__init__()
         self.trunk = trunk  # None: it is given pooled features
         self.time_steps = time_steps
+        self.dropout = nn.Dropout(dropout)
         self.lstm = RepeatedInputLSTM(width, hidden_size, num_layers=2, batch_first=True)
         self.attention = temporal_attention(attention, time_steps, hidden_size)
         self.head = _head(hidden_size, classes)
@@ -75,7 +80,8 @@ class LocalStream(nn.Module):
 
     def forward(self, pooled: Float[Tensor, "B D"]) -> LocalOutput:
         """Return z_l with the attention and the states behind it."""
-        states = self.lstm.unroll(pooled, self.time_steps)             # B T H  Eq. 3.4
+        x = self.dropout(pooled)                                       # B D    the same features at every step
+        states = self.lstm.unroll(x, self.time_steps)                  # B T H  Eq. 3.4
         alpha: Tensor = self.attention(states)                         # B T    Eq. 3.6
         return LocalOutput(self.head(attended(alpha, states)), alpha, states)  # Eq. 3.5, 3.7
 

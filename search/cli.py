@@ -191,6 +191,29 @@ def retrain(
     run(bundle, range(seeds), root, place, _store(place, tracking_uri), out)
 
 
+@app.command(epilog="Example: fgsearch study table-5.1 --data finches --epochs 27 --set model.freeze_backbones=true")
+def study(
+    name: Annotated[str, typer.Argument(help="A study's name, e.g. table-5.1, or its file.")],
+    data: Annotated[str | None, typer.Option("--data", help="A folder of images, or finches.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs of every row.", min=1)] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Runs of every row.", min=1)] = None,
+    search_name: Annotated[
+        str | None, typer.Option("--name", help="The search's name.", show_default="the study's")
+    ] = None,
+    sets: SetOption = None,
+    home: HomeOption = None,
+    tracking_uri: UriOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reproduce a table or figure of the thesis: our numbers beside the published ones. Opens the test split."""
+    from search.study_run import run_study
+
+    lengths = {"search.epochs": epochs, "search.seeds": seeds}
+    given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])
+    place = Home.find(home)
+    run_study(name, data, given, search_name, place, lambda: _store(place, tracking_uri), out, as_json=as_json)
+
+
 def _next_steps(name: str, home: Home, uri: str, space: Path, history: "History") -> list[str]:
     option = "" if home.path == Home.find(None).path else f" --home {home.path}"
     complete = history.finished is not None and history.finished.how == "complete"

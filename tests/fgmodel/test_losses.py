@@ -71,3 +71,11 @@ def test_the_ranking_loss_leaves_the_global_stream_alone_when_detached():
 def test_a_sure_and_wrong_prediction_has_a_finite_loss():
     loss = two_stream_loss(torch.tensor([[1e4, 0.0]]), torch.tensor([[1e4, 0.0]]), torch.tensor([1]), LossConfig())
     assert loss.total.item() == pytest.approx(2e4 + 0.25)           # λ m = 0.25: both probabilities are 0
+
+
+def test_smoothed_labels_give_every_class_its_share():
+    logits = torch.tensor([[log(3.0), 0.0]])                        # probabilities 3/4, 1/4
+    config = LossConfig(label_smoothing=0.2, lambda_rank=0.0)
+    loss = two_stream_loss(logits, logits, torch.tensor([0]), config)
+    assert loss.global_stream.item() == pytest.approx(-0.9 * log(0.75) - 0.1 * log(0.25))
+    assert loss.p_global.item() == pytest.approx(0.75)              # the hinge compares probabilities, not smoothed ones
