@@ -184,7 +184,7 @@ def test_an_export_is_what_the_journal_says_and_survives_a_round_trip(here, fgse
     assert status == 0
     assert "retrain  fgsearch retrain best.yaml" in said
     history, bundle = load(path), read_bundle(here / "best.yaml")
-    best = Ladder(space_of(history).search).best(history)
+    best = Ladder(space_of(history).search).leader(history)
     assert bundle.origin.trial == best.number
     assert bundle.config() == read_space(here / "tiny.yaml").config(best.settings)
     assert bundle.origin.data.fingerprint == "sha256:a"
