@@ -92,10 +92,10 @@ def _load(path: Path) -> dict[str, object]:
 
 def _texts(path: Path, key: str, value: object) -> list[str]:
     """Return the texts of a cell array; MATLAB's objects, functions and structures are none."""
-    if type(value) is np.ndarray and value.dtype == object and value.size:
-        if all(type(cell) is np.ndarray and cell.dtype.kind == "U" and cell.size == 1 for cell in value.flat):
-            return [cell.item() for cell in value.flat]
-    raise InputError(f"{path}: '{key}' should be a cell array of texts")
+    cells = list(value.flat) if type(value) is np.ndarray and value.dtype == object else []
+    if not cells or not all(type(cell) is np.ndarray and cell.dtype.kind == "U" and cell.size == 1 for cell in cells):
+        raise InputError(f"{path}: '{key}' should be a cell array of texts")
+    return [cell.item() for cell in cells]
 
 
 def _labels(path: Path, value: object) -> list[int]:

@@ -190,6 +190,20 @@ def retrain(
     run(bundle, range(seeds), root, place, _store(place, tracking_uri), out)
 
 
+@app.command(epilog="Example: fgsearch convert checkpoint_60_0.798.pth --out official.safetensors")
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the authors' released code.")],
+    to: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("official.safetensors"),
+    time_steps: Annotated[int, typer.Option("--time-steps", help="T, which theirs does not hold.", min=1, max=64)] = 10,
+) -> None:
+    """Turn a checkpoint of the authors' released code into a model file of ours (preset `official`)."""
+    from fgmodel.official import convert as write
+
+    model = write(checkpoint, to, time_steps)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    out.print(f"{to}: {count:,} parameters, {model.global_stream.head.out_features} classes, T {time_steps}")
+
+
 def _next_steps(name: str, home: Home, uri: str, space: Path, history: "History") -> list[str]:
     option = "" if home.path == Home.find(None).path else f" --home {home.path}"
     complete = history.finished is not None and history.finished.how == "complete"
