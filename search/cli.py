@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from search.cli_data import data
 from search.errors import InputError, writing
 from search.home import Home, code_version
 from search.space import read_space
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]
@@ -199,7 +201,8 @@ def convert(
     """Turn a checkpoint of the authors' released code into a model file of ours (preset `official`)."""
     from fgmodel.official import convert as write
 
-    model = write(checkpoint, to, time_steps)
+    with writing(to):
+        model = write(checkpoint, to, time_steps)
     count = sum(parameter.numel() for parameter in model.parameters())
     out.print(f"{to}: {count:,} parameters, {model.global_stream.head.out_features} classes, T {time_steps}")
 
