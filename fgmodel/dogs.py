@@ -4,18 +4,16 @@ train_list.mat and test_list.mat, beside Images/ or in lists/, each hold for n i
   file_list  n x 1 cell of CLASS/NAME.jpg      annotation_list  the same without .jpg      labels  n x 1, from 1
 """
 
-import struct
-import warnings
-import zlib
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from fgmodel.errors import InputError
 from fgmodel.listings import Listing, require_same_files
+from fgmodel.matlab import read_matlab
 
 _KEYS = ("file_list", "annotation_list", "labels")
-_LARGEST = 8 << 20   # bytes; the published lists have half a megabyte together, and a small file can unpack to much
+_LARGEST_LABEL = 100_000
 
 
 def list_dogs(root: Path) -> Listing:
@@ -51,12 +49,14 @@ def _parts(root: Path) -> tuple[str, Path, Path]:
 
 def _read_list(path: Path) -> dict[str, int]:
     """Return the label, from 1, of each image of a list."""
-    content = _load(path)
+    content = read_matlab(path, _KEYS)
     for key in _KEYS:
         if key not in content:
             raise InputError(f"{path}: has no '{key}', so it is no list of Stanford Dogs")
     names, stems = (_texts(path, key, content[key]) for key in _KEYS[:2])
-    labels = _labels(path, content["labels"])
+    labels = _labels(content["labels"])
+    if not labels:
+        raise InputError(f"{path}: 'labels' should be whole numbers from 1")
     if not len(names) == len(stems) == len(labels):
         raise InputError(f"{path}: {len(names)} files, {len(stems)} annotations and {len(labels)} labels do not match")
     listed: dict[str, int] = {}
@@ -68,47 +68,23 @@ def _read_list(path: Path) -> dict[str, int]:
     return listed
 
 
-def _load(path: Path) -> dict[str, object]:
-    """Return a MATLAB file's variables; nothing in it is executed, and what is no plain array is refused later."""
-    from scipy.io import loadmat  # noqa: PLC0415  0.2 s that only this data set costs
-    from scipy.io.matlab import MatReadError, MatReadWarning  # noqa: PLC0415
-
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise InputError(f"{path}: is larger than {_LARGEST >> 20} MB, so it is no list of Stanford Dogs")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", MatReadWarning)   # a variable held twice
-            content: dict[str, object] = loadmat(path, variable_names=_KEYS)
-    except NotImplementedError:
-        raise InputError(f"{path}: is MATLAB 7.3's HDF5; the published lists are of an earlier version") from None
-    except (   # what scipy's reader raises on bytes that are no MATLAB file, found by trying
-        MatReadError, MatReadWarning, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError,
-        OverflowError, MemoryError, struct.error, zlib.error,
-    ) as error:
-        raise InputError(f"{path}: is not a readable MATLAB file ({_line(error)})") from None
-    return content
-
-
-def _texts(path: Path, key: str, value: object) -> list[str]:
-    """Return the texts of a cell array; MATLAB's objects, functions and structures are none."""
-    cells = list(value.flat) if type(value) is np.ndarray and value.dtype == object else []
-    if not cells or not all(type(cell) is np.ndarray and cell.dtype.kind == "U" and cell.size == 1 for cell in cells):
+def _texts(path: Path, key: str, values: list[str] | list[float] | None) -> list[str]:
+    texts = [value for value in values or () if isinstance(value, str)]
+    if not texts or len(texts) != len(values or ()):
         raise InputError(f"{path}: '{key}' should be a cell array of texts")
-    return [cell.item() for cell in cells]
+    return texts
 
 
-def _labels(path: Path, value: object) -> list[int]:
-    if type(value) is np.ndarray and value.dtype.kind in "uif" and np.isfinite(value).all():
-        labels = value.ravel().astype(np.int64)
-        if (labels == value.ravel()).all() and (labels >= 1).all():
-            return [int(label) for label in labels]
-    raise InputError(f"{path}: 'labels' should be whole numbers from 1")
+def _labels(values: list[str] | list[float] | None) -> list[int]:
+    """Return labels as whole numbers; none at all where one of them is not one."""
+    if values and all(isinstance(v, float) and 1 <= v <= _LARGEST_LABEL and v == int(v) for v in values):
+        return [int(value) for value in values]
+    return []
 
 
 def _require_name(path: Path, name: str, stem: str) -> None:
     parts = PurePosixPath(name).parts
-    if len(parts) != 2 or ".." in parts or parts[0] == "/" or "/".join(parts) != name:
+    if len(parts) != 2 or ".." in parts or parts[0] == "/" or "/".join(parts) != name or not name.isprintable():
         raise InputError(f"{path}: 'file_list' has {_short(name)}, which should be CLASS/NAME.jpg")
     if stem != name.removesuffix(".jpg"):
         raise InputError(f"{path}: 'annotation_list' has {_short(stem)} where 'file_list' has {_short(name)}")
@@ -133,7 +109,3 @@ def _class(name: str) -> str:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:80]}…")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__

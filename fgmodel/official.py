@@ -6,6 +6,7 @@ global stream's, `fc` the local stream's (thesis §8.13). T is not in it: the at
 """
 
 import pickle
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -90,7 +91,7 @@ def _read(path: Path) -> object:
         raise InputError(f"{path}: holds more than tensors, or is no checkpoint; only plain tensors are read") from None
     except (   # what torch's reader raises on bytes that are no checkpoint, found by trying
         SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError,
-        OverflowError, MemoryError,
+        OverflowError, MemoryError, AssertionError, struct.error,
     ):
         raise InputError(f"{path}: is neither a readable PyTorch checkpoint nor a safetensors file") from None
 

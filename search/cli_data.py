@@ -43,7 +43,7 @@ def check(
     from search.screen import Steps, preparing
 
     out = _console()
-    with preparing(Console(stderr=True)) as progress:
+    with preparing(Console(stderr=True, quiet=not sys.stderr.isatty())) as progress:
         steps = Steps(progress)
         found = check_data(root, None if dataset == "auto" else dataset, Home.find(home).cache, steps)
     out.print_json(data=found.document()) if as_json else out.print(found.view(), soft_wrap=True)
