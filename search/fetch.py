@@ -38,6 +38,7 @@ class Source:
     url: str                        # of the folder that holds the archives
     archives: tuple[Archive, ...]
     folder: str                     # its name here
+    space: str                      # that searches on it
     inner: str = ""                 # the folder within the archives that becomes it; the rest is not kept
 
     @property
@@ -53,7 +54,7 @@ SOURCES = {
             "CUB_200_2011.tgz", 1_150_585_339,
             "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
         ),),
-        "CUB_200_2011", "CUB_200_2011",
+        "CUB_200_2011", "cub-frozen.yaml", "CUB_200_2011",
     ),
     "dogs": Source(
         "Stanford Dogs", "http://vision.stanford.edu/aditya86/ImageNetDogs/",
@@ -67,7 +68,7 @@ SOURCES = {
                 "34b47cacd9a98b5d150e084f24d29391c084c55272295ec65c85651bc35f4d6c",
             ),
         ),
-        "stanford_dogs",
+        "stanford_dogs", "dogs.yaml",
     ),
 }
 """By `data.dataset`. Stanford serves without TLS, so the sha256 is all that vouches for its files."""
@@ -140,13 +141,13 @@ def unpack(archive: Path, to: Path, progress: Progress = silent) -> None:
     """
     try:
         with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as tar:
-            size = 0
+            size, whole = 0, archive.stat().st_size
             for count, member in enumerate(tar, 1):
                 size += member.size
                 _require_plain(archive, member, count, size)
                 tar.extract(member, to, filter="data")
-                progress(f"{archive.name} unpacked", raw.tell(), archive.stat().st_size)
-            progress(f"{archive.name} unpacked", archive.stat().st_size, archive.stat().st_size)
+                progress(f"{archive.name} unpacked", min(raw.tell(), whole - 1), whole)   # it is read ahead
+            progress(f"{archive.name} unpacked", whole, whole)
     except tarfile.FilterError as error:
         raise InputError(f"{archive}: holds {error.tarinfo.name!r}, which would be unpacked elsewhere") from None
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:

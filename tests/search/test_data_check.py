@@ -3,16 +3,22 @@
 import json
 import shutil
 import sys
+from io import StringIO
 
 import pytest
 import torch
+from rich.console import Console
 
+from fgmodel.config import TrialConfig
 from search import data_check
 from search.cli import main
 from search.data_check import Published, check_data, recognised
 from search.errors import InputError
 from search.fetch import SOURCES
+from search.home import Home
+from search.launch import open_data
 from tests.fgmodel.test_dogs import lay_out
+from tests.search.conftest import SPACES
 
 
 @pytest.fixture
@@ -169,10 +175,21 @@ def test_a_data_set_that_is_there_is_not_fetched(tmp_path, fgsearch):
 
 
 def test_the_spaces_look_where_fetch_unpacks():
-    from tests.search.conftest import SPACES
+    for source in SOURCES.values():
+        assert f"data.root: data/{source.folder}\n" in (SPACES / source.space).read_text()
 
-    for name, source in SOURCES.items():
-        assert f"data.root: data/{source.folder}\n" in (SPACES / f"{name}.yaml").read_text()
+
+def test_a_search_says_what_is_known_of_its_data(tiny_cub, tmp_path, monkeypatch):
+    monkeypatch.setattr("fgmodel.prepare.prepare", lambda *_, **__: None)
+    said = Console(file=StringIO(), width=200)
+    open_data(TrialConfig.from_settings({"data.root": str(tiny_cub)}), Home(tmp_path), said)
+    assert said.file.getvalue().count("note: 22 to 23 test images of CUB-200-2011 are in ImageNet too") == 1
+
+
+def test_check_says_it_too(tiny_cub, tmp_path, fgsearch):
+    settings = ("data.dataset=cub", f"data.root={tiny_cub}", "data.patches=peaks", "model.weights=random", "data.folds=2")
+    words = [word for setting in (*settings, "search.workers=1") for word in ("--set", setting)]
+    assert "note: 22 to 23 test images" in fgsearch("check", SPACES / "cub-frozen.yaml", *words)[1]
 
 
 def test_only_a_folder_can_be_checked(tmp_path):

@@ -282,7 +282,7 @@ def source_of(**archives):
     return Source(
         "Birds", "http://authors.invalid/",
         tuple(Archive(f"{name}.tgz", len(content), hashlib.sha256(content).hexdigest()) for name, content in archives.items()),
-        "birds_2011", "birds",
+        "birds_2011", "birds.yaml", "birds",
     )
 
 
