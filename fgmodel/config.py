@@ -22,7 +22,7 @@ class _Frozen(BaseModel):
 class DataConfig(_Frozen):
     """Which images a trial sees and how they are cut."""
 
-    dataset: Literal["cub", "folders", "finches"] = "cub"
+    dataset: Literal["cub", "dogs", "folders", "finches"] = "cub"
     root: str = ""                                      # folder of the images; finches need none
     bad_images: Literal["refuse", "skip"] = "refuse"    # what to do with a file that is no image
     finches_per_species: int = Field(70, ge=8, le=10_000)

@@ -36,6 +36,7 @@ class Report:
     to_prepare: tuple[Pending, ...]
     epoch_seconds: float
     epochs: int
+    notes: tuple[str, ...] = ()   # of the data set
 
     @property
     def preparation_seconds(self) -> float:
@@ -53,7 +54,7 @@ class Report:
             "settings": self.config.settings(),
             "tune": {p.name: p.document() for p in self.space.tune},
             "search": self.space.search.model_dump(mode="json"),
-            "data": {"images": self.images, "classes": self.classes, "split": self.split},
+            "data": {"images": self.images, "classes": self.classes, "split": self.split, "notes": self.notes},
             "forecast": {
                 "preparation_seconds": self.preparation_seconds,
                 "epoch_seconds": self.epoch_seconds,
@@ -80,6 +81,7 @@ class Report:
         steps = [f"  prepare {step.what}: about {spoken(step.seconds)}" for step in self.to_prepare]
         lines = [
             f"data: {self.classes} classes, {self.images} train images, validation included ({self.split[:19]}…)",
+            *(f"note: {note}" for note in self.notes),
             f"search: {search.trials} trials, rungs {rungs}, {search.workers} workers, {sampler}",
             *steps,
             f"forecast: {self.epochs} epochs of {self.epoch_seconds:.2f} s: about {spoken(self.seconds)} in all",
@@ -102,6 +104,7 @@ def check(space: Space, cache: Path) -> Report:
         to_prepare=pending(config, cache),
         epoch_seconds=_epoch_seconds(config, len(dataset.classes), folds),
         epochs=expected_epochs(space.search),
+        notes=dataset.notes,
     )
 
 

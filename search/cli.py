@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from search.cli_data import data
 from search.errors import InputError, writing
 from search.home import Home, code_version
 from search.space import read_space
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]
@@ -212,6 +214,21 @@ def study(
     given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])
     place = Home.find(home)
     run_study(name, data, given, search_name, place, lambda: _store(place, tracking_uri), out, as_json=as_json)
+
+
+@app.command(epilog="Example: fgsearch convert checkpoint_60_0.798.pth --out official.safetensors")
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the authors' released code.")],
+    to: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("official.safetensors"),
+    time_steps: Annotated[int, typer.Option("--time-steps", help="T, which theirs does not hold.", min=1, max=64)] = 10,
+) -> None:
+    """Turn a checkpoint of the authors' released code into a model file of ours (preset `official`)."""
+    from fgmodel.official import convert as write
+
+    with writing(to):
+        model = write(checkpoint, to, time_steps)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    out.print(f"{to}: {count:,} parameters, {model.global_stream.head.out_features} classes, T {time_steps}")
 
 
 def _next_steps(name: str, home: Home, uri: str, space: Path, history: "History") -> list[str]:

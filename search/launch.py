@@ -106,9 +106,12 @@ def is_complete(space: Space, history: History) -> bool:
 
 def open_data(config: TrialConfig, home: Home, console: Console) -> "TrialData":
     """Return the data every trial trains on, computed now where the cache lacks it."""
-    from fgmodel.prepare import prepare  # noqa: PLC0415 torch takes two seconds, in which Ray starts
+    from fgmodel.datasets import NOTES  # noqa: PLC0415 torch takes two seconds, in which Ray starts
+    from fgmodel.prepare import prepare  # noqa: PLC0415
     from fgmodel.training import best_device  # noqa: PLC0415
 
+    for note in NOTES[config.data.dataset]:
+        console.print(f"note: {note}", soft_wrap=True)
     with preparing(console) as progress:
         return prepare(config, home.cache, progress=Steps(progress), device=best_device())
 
