@@ -1,6 +1,7 @@
 """From a map to boxes: its highest peaks, one after the other, and around each the part of the map that is its own.
 
-Legend: B maps, h w their cells, G cells a side of the grid peaks are sought in, Q = G·G cells, N peaks of a map, M = B·N, R pixels a side a map is enlarged to.
+Legend: B maps, h w their cells, G cells a side of the grid peaks are sought in, Q = G·G cells, N peaks of a map,
+M = B·N, R pixels a side a map is enlarged to.
 """
 
 from functools import cache

@@ -81,7 +81,7 @@ def regression(pooled: Float[Tensor, "n D"], labels: Int[Tensor, " n"]) -> Head:
         value.backward()  # type: ignore[no-untyped-call]
         return value.item()
 
-    search.step(loss)
+    search.step(loss)  # type: ignore[no-untyped-call]
     return Head(mean, (weight.detach() / sd).float(), bias.detach().float())
 
 

@@ -62,7 +62,7 @@ def principal_component(maps: np.ndarray, progress: Progress = silent) -> Compon
     mean = mean_map.mean(dim=(1, 2)).float()                                                 # D
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)                      # D D  but for a factor
     for done, chunk in enumerate(_chunks(maps)):
-        progress("principal component", done * STEP, len(maps))
+        progress("principal component", min((done + 1) * STEP, len(maps)), len(maps))
         deviation = (chunk - mean[:, None, None]).transpose(0, 1).flatten(1)                 # D B·h·w
         covariance += deviation @ deviation.T
     direction = torch.linalg.eigh(covariance).eigenvectors[:, -1].float()                    # D  the largest is last

@@ -1,5 +1,6 @@
-"""What a method fitted on the train images: kept in a file named by all that decides it, so that every image of either
-split, in whatever process, is seen by the very same fit.
+"""What a method fitted on the train images, in a file named by all that decides it.
+
+So every image of either split, in whatever process, is seen by the very same fit.
 """
 
 import zipfile
@@ -20,7 +21,7 @@ def kept_fit(path: Path, what: str, progress: Progress, fit: Callable[[], dict[s
     with store.building(path, what, progress) as must_build:
         if must_build:
             arrays = {name: tensor.detach().cpu().numpy() for name, tensor in fit().items()}
-            store.write(path, lambda file: np.savez(file, **arrays))
+            store.write(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]  # its option is no array
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:   # np.load leaks a torn file
             return {name: torch.from_numpy(file[name]) for name in file.files}

@@ -1,7 +1,7 @@
 """Methods `protopnet` and `protopnet_trained`: the cells most like prototypes of train images (thesis §4).
 
-The thesis' boxes are of this kind. `protopnet` learns its prototypes on a frozen trunk's kept maps: minutes on a CPU for
-ten classes. `protopnet_trained` trains the trunk too, at the released boxes' 448 px: a job for a GPU.
+The thesis' boxes are of this kind. `protopnet` learns its prototypes on a frozen trunk's kept maps: minutes on a CPU
+for ten classes. `protopnet_trained` trains the trunk too, at the released boxes' 448 px: a job for a GPU.
 
 Legend: B images, P prototypes, N boxes of an image, h w cells of a map.
 """
@@ -67,7 +67,8 @@ def fitted(train: Frames, trunk: FrozenTrunk, recipe: Recipe) -> PrototypeNet:
 
 
 def _method(recipe: Recipe, passes: float) -> Extractor:
-    return Extractor(partial(find, recipe=recipe), scale=1.0, size=recipe.size, fit=partial(fitted, recipe=recipe), passes=passes)
+    finding, fitting = partial(find, recipe=recipe), partial(fitted, recipe=recipe)
+    return Extractor(finding, scale=1.0, size=recipe.size, fit=fitting, passes=passes)
 
 
 PROTOPNET = _method(FROZEN, passes=4.0)

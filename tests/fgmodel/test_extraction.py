@@ -9,6 +9,7 @@ from fgmodel.errors import InputError
 from fgmodel.extraction import EXTRACTORS, extract
 from fgmodel.extraction.boxes import greedy_peaks, peak_boxes
 from fgmodel.extraction.ddt import fitted, principal_component
+from fgmodel.extraction.quality import known_truth, measure, share_held
 from fgmodel.frozen import FrozenTrunk
 
 LITE = FrozenTrunk("efficientnet_lite0", "imagenet")
@@ -124,7 +125,7 @@ def test_ddt_finds_the_birds_of_both_splits(by_ddt, true_birds):
     for frames, patches in by_ddt[1]:
         assert patches.boxes.shape == (len(frames), 10, 4)
         # thesis.md §9: 0.863 on all of cub10; random boxes 0.598
-        assert true_birds.share_inside(patches.boxes.astype(float), frames.dataset, frames.split) > 0.8
+        assert measure(patches, true_birds(frames.dataset, frames.split)).inside > 0.8
 
 
 def test_ddt_projects_test_images_on_what_train_images_taught(by_ddt):
@@ -134,8 +135,10 @@ def test_ddt_projects_test_images_on_what_train_images_taught(by_ddt):
     assert np.array_equal(np.load(kept)["direction"], fitted(train, LITE).direction.numpy())
 
 
-def test_ddt_leaves_no_maps_behind(by_ddt):
-    assert not list((by_ddt[0] / "maps").glob("*.npy"))     # large, and of no further use
+def test_each_split_s_maps_are_kept_once_for_all_methods(by_ddt):
+    cache, [(test, _), (train, _)] = by_ddt
+    extract("cam", test, train, LITE, count=1)
+    assert len(list((cache / "maps").glob("*.npy"))) == 2
 
 
 # --- drawn birds ------------------------------------------------------------------------------------------------------
@@ -145,10 +148,8 @@ FINCHES = DataConfig(dataset="finches", finches_per_species=8)
 
 def part_held(patches, frames):
     """Return the largest share (n) of each finch's telling part that a box holds."""
-    true = 256 * frames.dataset.part_boxes[frames.dataset.rows(frames.split)][:, None]
-    boxes = patches.boxes.astype(float)
-    low, high = np.maximum(boxes[..., :2], true[..., :2]), np.minimum(boxes[..., 2:], true[..., 2:])
-    return (np.clip(high - low, 0, None).prod(-1) / (true[..., 2:] - true[..., :2]).prod(-1)).max(axis=1)
+    true = known_truth(frames.dataset, frames.split, None).telling
+    return share_held(patches.boxes / patches.frame, true).max(axis=1)
 
 
 def test_peaks_hold_the_telling_part_of_most_finches(tmp_path):
@@ -193,7 +194,7 @@ def test_a_scale_enlarges_boxes_about_their_centres(tmp_path):
     np.testing.assert_allclose(large[:, 2:] + large[:, :2], small[:, 2:] + small[:, :2], atol=3)
 
 
-@pytest.mark.parametrize("method", sorted(EXTRACTORS.keys() - {"ddt"}))   # ddt's own tests are above
+@pytest.mark.parametrize("method", sorted(EXTRACTORS.keys() - {"ddt", "protopnet", "protopnet_trained"}))   # own tests
 def test_every_extractor_keeps_to_the_interface(method, tmp_path):
     cache = tmp_path
     train, test = (frames_of(FINCHES, cache, split, 128) for split in ("train", "test"))
