@@ -65,8 +65,10 @@ def extract(
     """Find boxes with an extractor, in tasks on Ray; a space names the result as data.patches: FOLDER."""
     from search.patches import configure, extract_to, require_method
 
-    how = {"patches": require_method(method), "patch_backbone": backbone, "patches_per_image": count}
-    config = configure(dataset.value, root, sets or (), **how)
+    config = configure(
+        dataset.value, root, sets or (), patches=require_method(method), patch_backbone=backbone,
+        patches_per_image=count,
+    )
     screen = Console(highlight=False)
     splits: list[Split] = ["train", "test"] if split is Part.both else ["test" if split is Part.test else "train"]
     for path in extract_to(out, config, splits, Home.find(home).cache, screen):

@@ -205,4 +205,5 @@ def _said(quality: Quality) -> list[str]:
 def _values(quality: Quality) -> list[str]:
     known = quality.document()
     order = ("inside", "boxes_hitting", "images_hitting", "parts_a_box", "parts_hit", "covered")
-    return [*(f"{known[name]:.3f}" for name in order if name in known), *(f"{share:.3f}" for share in known.get("by_part", {}).values())]
+    shares = [*(known[name] for name in order if name in known), *known.get("by_part", {}).values()]
+    return [f"{share:.3f}" for share in shares]

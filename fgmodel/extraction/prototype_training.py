@@ -1,17 +1,21 @@
 """How ProtoPNet is fitted: warm, joint, push, last layer, and of the pushed states the best on held-out train images.
 
 thesis §4 is the recipe. Where its paper's code differs we do not follow it: images are whole, not cropped to the bird's
-box; the state is chosen on a stratified part of train, never on test. Three things are ours. An epoch shows at least
-EPOCH_IMAGES images, in several passes where there are fewer: the paper multiplies its images by 30 before it begins, and
-ten classes would otherwise end after 120 steps. The last layer is fitted on the images as they are, since all beneath
-it is fixed. A frozen trunk's maps are not augmented: mirroring moves their cells, and the minimum over cells sees none.
+box; the state is chosen on a stratified part of train, never on test. Ours are:
+- An epoch shows at least 3000 images, in several passes where there are fewer: the paper multiplies its images by 30
+  before it begins, and ten classes would otherwise end after 120 steps.
+- The last layer is fitted on the images as they are, since all beneath it is fixed.
+- A frozen trunk's cells are averaged with their neighbours: 95 % of what Lite0's hold is zero, and single ones are
+  learnt by heart. Its maps are augmented too, by cropping cells and dropping channels (mirroring would move cells, and
+  the minimum over cells sees none of that). docs/patches.md has what each of these does.
 
-Legend: B images of a batch, n train images, L latent channels, h w cells, P prototypes, C classes.
+Legend: B images of a batch, n train images, L latent channels, h w cells, a b of which are seen, P prototypes.
 """
 
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,7 +32,6 @@ from fgmodel.frozen import FrozenTrunk, pixels, resized
 from fgmodel.progress import Progress, silent
 from fgmodel.splits import Fold
 
-EPOCH_IMAGES = 3000
 CLUSTER, SEPARATION, L1 = 0.8, -0.08, 1e-4          # loss weights (§4)
 LR, LR_TRUNK, LR_LAST, DECAY = 3e-3, 1e-4, 1e-4, 1e-3   # Adam; decay of all but prototypes and last layer (§4)
 STEP_EPOCHS, STEP_FACTOR = 5, 0.1                   # of the joint stage's rates (§4)
@@ -45,7 +48,9 @@ class Recipe:
     push: int = 10                # from this epoch, every so many (§4)
     last: int = 20                # epochs of the last layer after a push (§4)
     batch: int = 80               # §4
-    epoch_images: int = EPOCH_IMAGES
+    epoch_images: int = 3000      # at least
+    window: float = 0.8           # of a frozen trunk's cells a side, cropped at random
+    kept: float = 0.7             # of its channels, the others dropped at random
     held_out: float = 0.1         # of train (§8.1)
     seed: int = 0
 
@@ -58,20 +63,36 @@ class Inputs:
     trunk: FrozenTrunk
     recipe: Recipe
 
+    @cached_property
+    def _maps(self) -> np.ndarray:
+        return trunk_maps(self.frames, self.trunk, self.recipe.size)
+
     def plain(self, rows: np.ndarray | slice) -> Float[Tensor, "B c H W"]:
         """Return the images as they are."""
         if not self.recipe.trains_trunk:
-            return tensor(trunk_maps(self.frames, self.trunk, self.recipe.size)[rows]).to(self.trunk.device)
+            maps = tensor(self._maps[rows]).to(self.trunk.device)
+            return F.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
         return resized(pixels(self.frames.array[rows], self.trunk.device), self.recipe.size)
 
     def augmented(self, rows: np.ndarray, chance: np.random.Generator) -> Float[Tensor, "B c H W"]:
-        """Return a random view of each image; of a frozen trunk's maps there is one."""
+        """Return a random view of each image."""
         if not self.recipe.trains_trunk:
-            return self.plain(rows)
+            return thinned(self.plain(rows), self.recipe, chance)
         draws = torch.from_numpy(chance.random((len(rows), DRAWS)).astype(np.float32))
         boxes = torch.zeros(len(rows), 1, 4)
         seen, _ = augment("standard", pixels(self.frames.array[rows], self.trunk.device), boxes, draws)
         return resized(seen, self.recipe.size)
+
+
+def thinned(
+    maps: Float[Tensor, "B D h w"], recipe: Recipe, chance: np.random.Generator,
+) -> Float[Tensor, "B D a b"]:
+    """Return a random window of the maps, the same for all, with some of each image's channels dropped."""
+    a, b = (max(1, round(recipe.window * side)) for side in maps.shape[2:])
+    y, x = (int(chance.integers(side - seen + 1)) for side, seen in zip(maps.shape[2:], (a, b), strict=True))
+    kept = chance.random(maps.shape[:2]) < recipe.kept                                       # B D
+    factors = torch.from_numpy(kept.astype(np.float32) / recipe.kept).to(maps.device)
+    return maps[:, :, y : y + a, x : x + b] * factors[:, :, None, None]
 
 
 def new_net(trunk: FrozenTrunk, classes: int, recipe: Recipe) -> PrototypeNet:
