@@ -68,7 +68,7 @@ def boxes_seconds(method: str, frames: Frames, trunk: FrozenTrunk) -> float:
     extractor = EXTRACTORS[method]
     if not extractor.size:
         return 0.0
-    passes = extractor.passes if frames.split == "train" else 1.0
+    passes = extractor.passes(len(frames)) if frames.split == "train" else 1.0
     return passes * len(frames) * _image_seconds(extractor.trunk(trunk), extractor.size)
 
 

@@ -66,10 +66,15 @@ def fitted(train: Frames, trunk: FrozenTrunk, recipe: Recipe) -> PrototypeNet:
     return net.eval()
 
 
-def _method(recipe: Recipe, passes: float) -> Extractor:
+def _method(recipe: Recipe, step: float) -> Extractor:
+    """Return the extractor; learning from an image once costs `step` passes of the trunk."""
+
+    def passes(images: int) -> float:
+        return 1 + step * recipe.epochs * max(1.0, recipe.epoch_images / images)
+
     finding, fitting = partial(find, recipe=recipe), partial(fitted, recipe=recipe)
     return Extractor(finding, scale=1.0, size=recipe.size, fit=fitting, passes=passes)
 
 
-PROTOPNET = _method(FROZEN, passes=4.0)
-PROTOPNET_TRAINED = _method(TRAINED, passes=4.0 * TRAINED.epochs)   # forward, and backward at twice that
+PROTOPNET = _method(FROZEN, step=0.1)      # measured: 2 ms where Lite0 takes 20
+PROTOPNET_TRAINED = _method(TRAINED, step=4.0)   # forward, backward at twice that, and the held-out and pushed images
