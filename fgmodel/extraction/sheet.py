@@ -8,7 +8,7 @@ from fgmodel.extraction.quality import Truth
 from fgmodel.patches import Patches
 
 SHOWN, COLUMNS, SIDE, GAP = 20, 5, 320, 4
-TRUE = "#FFFFFF"                                                        # dashed by its black edge: on any picture
+TRUE = "#FFFFFF"                                                        # with a black edge: seen on any picture
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")   # Okabe and Ito
 
 
@@ -40,7 +40,9 @@ def _draw(ink: ImageDraw.ImageDraw, boxes: np.ndarray, true: np.ndarray | None) 
         x1, y1, x2, y2 = _pixels(boxes[number])
         colour = COLOURS[number % len(COLOURS)]
         ink.rectangle((x1, y1, x2, y2), outline=colour, width=2)
-        ink.text((x1 + 3, y1 + 1), str(number + 1), fill=colour, font=font, stroke_width=2, stroke_fill="black")
+        corner = max(x1, 0) + 3, max(y1, 0) + 2
+        ink.rectangle(ink.textbbox(corner, str(number + 1), font=font), fill=colour, outline=colour, width=1)
+        ink.text(corner, str(number + 1), fill="black", font=font)
 
 
 def _pixels(box: np.ndarray) -> tuple[float, float, float, float]:
