@@ -59,17 +59,19 @@ def extract_to(folder: Path, config: TrialConfig, splits: Iterable[Split], cache
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     device, written = best_device(), []
-    with preparing(console) as progress, Connection(workers(device), 1) as ray:   # starts while the fit is made
+    with preparing(console) as progress:
         steps = Steps(progress)
         dataset = open_dataset(config.data, cache, steps)
-        for split in splits:
-            frames = Frames(dataset, split, config.data.frame_size, cache, steps)
+        of = [Frames(dataset, split, config.data.frame_size, cache, steps) for split in splits]
+        for frames in of:
             seconds = boxes_seconds(config.data.patches, frames, extraction_trunk(config, device))
-            console.print(f"{split}: {len(frames)} images; about {spoken(seconds)} where nothing is kept yet")
-            patches = find_on_ray(config, frames, ray, device)
-            written.append(folder / f"{split}.npz")
-            with writing(written[-1]):
-                write_patches(written[-1], patches, frames.names, _made_with(config, dataset))
+            console.print(f"{frames.split}: {len(frames)} images; about {spoken(seconds)} where nothing is kept yet")
+        with Connection(workers(device), 1) as ray:   # starts while the fit is made
+            for frames in of:
+                patches = find_on_ray(config, frames, ray, device)
+                written.append(folder / f"{frames.split}.npz")
+                with writing(written[-1]):
+                    write_patches(written[-1], patches, frames.names, _made_with(config, dataset))
     return written
 
 

@@ -126,8 +126,8 @@ class Training:
     def run(self) -> tuple[PrototypeNet, list[float]]:
         """Return the pushed network that is best on the held-out images, and the accuracies there after each push.
 
-        On one thread where the trunk is frozen: on cub10 150 s where two took 210 with both cores to themselves, and
-        more than 11 min with one other process; and the same bits on every machine's number of cores.
+        On one thread where the trunk is frozen: beside one other process on two cores it took 5 min on cub10, while two
+        threads had not ended after 11; and the result does not follow from how many cores there are.
         """
         self.inputs.ready()
         with nullcontext() if self.recipe.trains_trunk else one_thread_each():
