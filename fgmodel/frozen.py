@@ -5,6 +5,7 @@ Legend: B images, S pixels of the frame, s pixels of the trunk's input, D channe
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -68,11 +69,17 @@ def each_batch(
     """
     step = max(1, batch_size(size, device) // images_a_row)
     slices = [slice(a, min(a + step, rows.stop)) for a in range(rows.start, rows.stop, step)]
+    with one_thread_each() as threads, ThreadPoolExecutor(threads if device == "cpu" else 1) as pool:
+        yield from pool.map(work, slices)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[int]:
+    """Have every computation keep to its own thread meanwhile; gives how many threads there were."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads if device == "cpu" else 1) as pool:
-            yield from pool.map(work, slices)
+        yield threads
     finally:
         torch.set_num_threads(threads)
 

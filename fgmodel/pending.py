@@ -55,13 +55,21 @@ def _patches(config: TrialConfig, frames: Frames, steps: list[Pending]) -> str |
     """Return the hash of the boxes; None, and a step, where an extractor has yet to find them."""
     if config.data.patches not in EXTRACTORS:
         return find_patches(config, frames).hash
-    extractor, trunk = EXTRACTORS[config.data.patches], extraction_trunk(config)
+    trunk = extraction_trunk(config)
     path = boxes_path(config.data.patches, frames, trunk, config.data.patches_per_image, config.data.patch_scale)
     if path.exists():
         return read_patches(path, frames.dataset.names_of("train")).hash
-    seconds = len(frames) * _image_seconds(trunk, extractor.size) if extractor.size else 0.0
-    steps.append(Pending(f"boxes by {config.data.patches}", seconds))
+    steps.append(Pending(f"boxes by {config.data.patches}", boxes_seconds(config.data.patches, frames, trunk)))
     return None
+
+
+def boxes_seconds(method: str, frames: Frames, trunk: FrozenTrunk) -> float:
+    """Return a forecast of how long finding a split's boxes takes: of train, with what is fitted on it."""
+    extractor = EXTRACTORS[method]
+    if not extractor.size:
+        return 0.0
+    passes = extractor.passes(len(frames)) if frames.split == "train" else 1.0
+    return passes * len(frames) * _image_seconds(extractor.trunk(trunk), extractor.size)
 
 
 def _image_seconds(trunk: FrozenTrunk, size: int) -> float:

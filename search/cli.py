@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from search import cli_patches
 from search.cli_data import data
 from search.errors import InputError, writing
 from search.home import Home, code_version
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data)
+app.add_typer(cli_patches.app, name="patches")
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]

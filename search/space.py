@@ -17,13 +17,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fgmodel.config import DEFAULTS, TrialConfig, require_setting
-from search.errors import InputError, Problems, SettingError
+from search.errors import Problems, SettingError
 from search.parameter import Parameter, read_parameter
-from search.yaml_file import Document, read_document
+from search.yaml_file import Document, read_document, read_set
 
 PARTS = ("fixed", "tune", "rows", "search", "study")
 DRAWS = 256  # configurations drawn by `check` to find combinations that cannot be trained
@@ -201,13 +200,7 @@ def _override(document: Document, overrides: Iterable[str]) -> Document:
     values = {**{part: {} for part in PARTS}, **document.values}
     lines = dict(document.lines)
     for text in overrides:
-        name, equals, given = text.partition("=")
-        if not equals:
-            raise InputError(f"--set {text}: write it as key=value")
-        try:
-            value = yaml.safe_load(given)
-        except yaml.YAMLError:
-            raise InputError(f"--set {text}: the value is not YAML") from None
+        name, value = read_set(text)
         part, keys = ("search", tuple(name.split(".")[1:])) if name.startswith("search.") else ("fixed", (name,))
         values[part] = _put(values[part], keys, value)
         lines[part, *keys] = 0

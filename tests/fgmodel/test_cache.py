@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fgmodel import store
-from fgmodel.cache import Frames, decoded, global_features, local_features
+from fgmodel.cache import Frames, global_features, local_features
 from fgmodel.config import DataConfig
 from fgmodel.datasets import open_dataset
 from fgmodel.errors import InputError
@@ -176,7 +176,7 @@ def test_an_image_that_disappears_after_it_was_examined_is_named(tiny_cub, tmp_p
     dataset = open_dataset(DataConfig(dataset="cub", root=str(tiny_cub)), tmp_path)
     (tiny_cub / "images" / "001.Wren" / "Wren_0.png").unlink()
     with pytest.raises(InputError, match=r"001.Wren/Wren_0.png cannot be decoded: .*; it changed since it was examined"):
-        decoded(dataset, "train", 32, tmp_path)
+        Frames(dataset, "train", 32, tmp_path).decode()
 
 
 # --- features ---------------------------------------------------------------------------------------------------------
