@@ -1,10 +1,11 @@
 """The loss of both streams (Eq. 3.8-3.11).
 
-B  images in the batch      C  classes
+B  images in the batch      C  classes      T  time steps
 """
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -28,18 +29,29 @@ def two_stream_loss(
     local_logits: Float[Tensor, "B C"],
     labels: Int[Tensor, " B"],
     config: LossConfig,
+    step_logits: Float[Tensor, "B T C"] | None = None,
 ) -> Loss:
     """Return mean_n [CE(z_g, y) + λ' CE(z_l, y) + λ max(0, p_g - p_l + m)].
 
-    Eq. 3.9 sums over the images; the mean keeps the learning rate's meaning when the batch size is searched.
+    Eq. 3.9 sums over the images; the mean keeps the learning rate's meaning when the batch size is searched. With
+    `step_logits`, CE(z_l, y) is the mean over the time steps of each one's (Table 6.1c); p_l stays z_l's.
     """
     log_g = _log_true(global_logits, labels)            # B
     log_l = _log_true(local_logits, labels)             # B
     p_global, p_local = log_g.exp(), log_l.exp()
     hinge = ranking_hinge(p_global, p_local, config.margin, detach_global=config.detach_global)  # B
     ce_global, ce_local, rank = -log_g.mean(), -log_l.mean(), hinge.mean()
+    if step_logits is not None:
+        ce_local = -_log_true(step_logits.flatten(0, 1), labels.repeat_interleave(step_logits.shape[1])).mean()
     total = ce_global + config.lambda_local * ce_local + config.lambda_rank * rank
     return Loss(total, ce_global, ce_local, rank, (hinge > 0).float().mean(), p_global.mean(), p_local.mean())
+
+
+def global_loss(global_logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Loss:
+    """Return CE(z_g, y), all there is to learn without a local stream (Table 6.1a); the other parts are 0."""
+    log_g = _log_true(global_logits, labels)            # B
+    none = torch.zeros_like(log_g.mean())
+    return Loss(-log_g.mean(), -log_g.mean(), none, none, none, log_g.exp().mean(), none)
 
 
 def ranking_hinge(

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fgmodel.batches import Features, Frames, draw, evaluation_picks
-from fgmodel.config import DataConfig
+from fgmodel.config import DataConfig, ModelConfig
 from fgmodel.trial_data import TrialData
 
 CPU = torch.device("cpu")
@@ -27,19 +27,19 @@ def features():
 
 
 def test_features_of_an_image_come_with_features_of_its_own_patches(features):
-    batch = Features(features, CPU).evaluation(torch.tensor([4, 1]), torch.tensor([[0, 2], [1, 1]]))
+    batch = Features(ModelConfig(), features, CPU).evaluation(torch.tensor([4, 1]), torch.tensor([[0, 2], [1, 1]]))
     assert batch.whole.tolist() == [[4, 4], [1, 1]]
     assert batch.patches[..., 0].tolist() == [[12, 14], [4, 4]]
 
 
 def test_training_takes_one_patch_of_each_image_uniformly(features):
     draws = torch.tensor([[0.0], [0.34], [0.67], [0.999]], dtype=torch.float64)
-    batch = Features(features, CPU).training(torch.tensor([0, 0, 0, 0]), draws)
+    batch = Features(ModelConfig(), features, CPU).training(torch.tensor([0, 0, 0, 0]), draws)
     assert batch.patches[:, 0, 0].tolist() == [0, 1, 2, 2]
 
 
 def test_features_are_the_shared_arrays_themselves_not_a_copy(features):
-    source = Features(features, CPU)
+    source = Features(ModelConfig(), features, CPU)
     assert source._patches.data_ptr() == features.local_features.ctypes.data
     assert source.widths == (2, 4)
 
@@ -47,7 +47,7 @@ def test_features_are_the_shared_arrays_themselves_not_a_copy(features):
 def test_a_read_only_memory_map_is_read_without_a_warning(tmp_path):
     np.save(tmp_path / "whole.npy", np.ones((2, 3), np.float32))
     whole = np.load(tmp_path / "whole.npy", mmap_mode="r")
-    assert Features(data(features=(whole, whole[:, None])), CPU).widths == (3, 3)
+    assert Features(ModelConfig(), data(features=(whole, whole[:, None])), CPU).widths == (3, 3)
 
 
 def test_an_images_draws_stay_below_one_and_follow_the_generator():

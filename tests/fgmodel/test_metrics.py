@@ -10,13 +10,14 @@ from fgmodel.model import Outputs, TwoStream
 
 SEEN = Observed(                                                            # two images, two classes, three steps
     global_logits=torch.tensor([[2.0, 0.0], [1.0, 0.0]]),
-    local_logits=torch.tensor([[0.0, 1.0], [0.0, 3.0]]),
-    step_predictions=torch.tensor([[0, 1, 1], [1, 1, 0]]),
+    local_logits=torch.tensor([[[0.0, 1.0]], [[0.0, 3.0]]]),
+    step_predictions=torch.tensor([[[0, 1, 1]], [[1, 1, 0]]]),
     alpha=torch.tensor([[0.2, 0.3, 0.5], [0.4, 0.3, 0.3]]),
     entropy=torch.tensor([0.9, 0.7]),
     state_cosine=torch.tensor([[0.5, 0.9, 1.0], [0.7, 0.9, 1.0]]),
 )
 LABELS = torch.tensor([0, 0])
+NOWHERE = torch.zeros(1, 2, 2, 0, 0)    # no spatial attention
 
 
 def test_accuracies_and_nll_are_those_worked_out_by_hand():
@@ -71,9 +72,9 @@ def test_what_is_kept_of_an_image_is_the_mean_over_its_patches():
         model.local_stream.head.weight.copy_(torch.eye(2))      # a state is its own logits
     states = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]], [[0.0, 3.0], [0.0, 2.0]]]])       # B=1 N=2 T=2 H=2
     alpha = torch.tensor([[[0.5, 0.5], [1.0, 0.0]]])
-    seen = observe(Outputs(torch.zeros(1, 2), torch.tensor([[[1.0, 5.0], [3.0, 1.0]]]), alpha, states), model)
-    assert seen.local_logits.tolist() == [[2.0, 3.0]]
-    assert seen.step_predictions.tolist() == [[1, 1]]           # mean logits [½, 3/2] and [0, 3/2]
+    seen = observe(Outputs(torch.zeros(1, 2), torch.tensor([[[1.0, 5.0], [3.0, 1.0]]]), alpha, states, NOWHERE), model)
+    assert seen.local_logits.tolist() == [[[2.0, 3.0]]]
+    assert seen.step_predictions.tolist() == [[[1, 1]]]           # mean logits [½, 3/2] and [0, 3/2]
     assert seen.alpha.tolist() == [[0.75, 0.25]]
     assert seen.entropy.tolist() == pytest.approx([0.5])        # of each patch first: 1 and 0
     assert seen.state_cosine.flatten().tolist() == pytest.approx([0.5, 1.0])    # first steps: orthogonal, parallel

@@ -26,7 +26,7 @@ def test_the_presets_have_the_size_and_the_maps_of_the_specification(preset, par
 
 def test_pixels_become_logits_of_every_patch_with_attention_and_states():
     model = TwoStream(TINY, classes=5)
-    out = model(*model.pooled(torch.rand(2, 3, 64, 64), torch.rand(2, 4, 3, 32, 32)))
+    out = model(*model.features(torch.rand(2, 3, 64, 64), torch.rand(2, 4, 3, 32, 32)))
     assert out.global_logits.shape == (2, 5)
     assert out.local_logits.shape == (2, 4, 5)
     assert out.alpha.shape == (2, 4, 3)
@@ -48,7 +48,7 @@ def test_frozen_trunks_are_not_even_built():
 
 def test_above_the_pooled_features_the_model_is_the_same_frozen_or_not():
     whole = TwoStream(TINY, classes=5)
-    features = whole.pooled(torch.rand(2, 3, 64, 64), torch.rand(2, 4, 3, 32, 32))
+    features = whole.features(torch.rand(2, 3, 64, 64), torch.rand(2, 4, 3, 32, 32))
     widths = (features[0].shape[-1], features[1].shape[-1])
     frozen = TwoStream(TINY.model_copy(update={"freeze_backbones": True}), 5, widths)
     frozen.load_state_dict({name: value for name, value in whole.state_dict().items() if "trunk" not in name})
