@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-
 Kind: TypeAlias = Literal["per_step", "shared", "last", "mean", "sum"]
 
 

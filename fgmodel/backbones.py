@@ -104,10 +104,12 @@ def _drop_last_pool(b: Backbone) -> None:
 def _unstride(b: Backbone, name: str) -> None:
     """Set the convolutions that halve the map last to stride 1, as §1 does with ResNet34's layer4."""
     calls, side = _calls(b), _probe(b).shape[-1]
-    for call in calls:
-        if isinstance(call.module, nn.Conv2d) and call.returned.shape[-1] == side < call.given.shape[-1]:
-            call.module.stride = (1, 1)
-    if side != PROBE // 32 or _probe(b).shape[-1] != PROBE // 16:
+    halving = [call.module for call in calls if call.returned.shape[-1] == side < call.given.shape[-1]]
+    convolutions = [module for module in halving if isinstance(module, nn.Conv2d)]
+    possible = side == PROBE // 32 and len(convolutions) == len(halving)    # not a pool on a shortcut, as some timm have
+    for module in convolutions if possible else ():
+        module.stride = (1, 1)
+    if not possible or _probe(b).shape[-1] != PROBE // 16:
         raise InputError(
             f"model.local_stride16: '{name}' does not come to stride 32 by convolutions that could do without; "
             "resnet34 does, or leave it false",

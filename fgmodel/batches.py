@@ -68,7 +68,8 @@ class Features:
     def evaluation(self, rows: Int[Tensor, " B"], picks: Int[Tensor, "B K"]) -> Batch:
         """Return each image with the patches asked for."""
         rows, picks = rows.to(self._whole.device), picks.to(self._whole.device)
-        return Batch(self._whole[rows], self._patches[rows[:, None], picks].float())  # B D, B K D; maps are kept as fp16
+        patches = self._patches[rows[:, None], picks].float()               # B K D, or B K D h w: maps are kept as fp16
+        return Batch(self._whole[rows], patches)
 
 
 class Frames:

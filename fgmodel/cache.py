@@ -100,14 +100,13 @@ def local_features(frames: Frames, patches: Patches, trunk: FrozenTrunk, size: i
 
 
 def local_maps(frames: Frames, patches: Patches, trunk: FrozenTrunk, size: int) -> np.ndarray:
-    """Return the trunk's map of every patch, cut from the frame at `size` px: n N D h w, float16 (a fraction of 2⁻¹¹)."""
+    """Return the trunk's map of every patch, cut from the frame at `size` px: n N D h w, float16."""
     of_patches = _OfPatches(frames, patches, size, trunk)
     cells = trunk.maps(torch.zeros(1, 3, size, size, device=trunk.device)).shape[1:]              # D h w
     path = maps_path(frames, patches.hash, trunk, size)
     shape = (len(frames), of_patches.each, *cells)
-    return store.array(
-        path, shape, np.float16, of_patches.compute(trunk.maps), step=STEP, what="maps of patches", progress=frames.progress,
-    )
+    compute, progress = of_patches.compute(trunk.maps), frames.progress
+    return store.array(path, shape, np.float16, compute, step=STEP, what="maps of patches", progress=progress)
 
 
 @dataclass(frozen=True)

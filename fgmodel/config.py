@@ -157,7 +157,9 @@ class TrialConfig(_Frozen):
             "optim.step_epochs": (optim.schedule != "step", "it belongs to optim.schedule: step"),
             "optim.milestones": (optim.schedule != "milestones", "it belongs to optim.schedule: milestones"),
             "optim.decay": (optim.schedule in ("cosine", "constant"), f"optim.schedule is {optim.schedule}"),
-            "data.evaluation_draws": (data.evaluation_patches != "random", "it belongs to data.evaluation_patches: random"),
+            "data.evaluation_draws": (
+                data.evaluation_patches != "random", "it belongs to data.evaluation_patches: random",
+            ),
             **self._ignored_by_variant(),
         }
 
@@ -166,8 +168,8 @@ class TrialConfig(_Frozen):
         model, kind = self.model, self.model.local_stream
         why = f"model.local_stream is {kind}"
         return {
-            **{name: (kind == "none", why) for name in _OF_LOCAL_STREAM},
-            **{name: (kind != "lstm", why) for name in _OF_TIME_STEPS},
+            **dict.fromkeys(_OF_LOCAL_STREAM, (kind == "none", why)),
+            **dict.fromkeys(_OF_TIME_STEPS, (kind != "lstm", why)),
             "model.sum_steps": (model.attention != "sum", "it belongs to model.attention: sum"),
             "model.attention_heads": (model.spatial_attention == "none", "model.spatial_attention is none"),
         }

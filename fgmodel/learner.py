@@ -69,7 +69,7 @@ class Learner:
         """Return the states of each of the images, in order, with the head that reads them."""
         draws = self._config.data.evaluation_patches == "random"
         parts = [hold(outputs, draws=draws) for outputs in self._evaluated(source, rows)]
-        head = deepcopy(self.model.local_stream.head).cpu().requires_grad_(requires_grad=False)
+        head = deepcopy(self.model.local_head).cpu().requires_grad_(False)  # noqa: FBT003  torch's own signature
         return ModelStates(head, labels[rows], Held(*(torch.cat(column) for column in zip(*parts, strict=True))))
 
     def tensors(self) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ def step_logits(model: TwoStream, states: Float[Tensor, "B R T H"]) -> Float[Ten
     """Return what each time step would say alone; of mean states, the mean of logits: the head is linear."""
     if not states.shape[2]:
         return states.new_empty(*states.shape[:3], 1)                        # T = 0
-    logits: Tensor = model.local_stream.head(states)
+    logits: Tensor = model.local_head(states)
     return logits
 
 

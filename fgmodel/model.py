@@ -49,6 +49,12 @@ class TwoStream(nn.Module):
         self.global_stream = GlobalStream(whole, feature_widths[0], classes, addon=config.global_addon)
         self.local_stream = _local_stream(config, patch, feature_widths[1], classes)
 
+    @property
+    def local_head(self) -> nn.Linear:
+        """The local stream's classifier."""
+        assert not isinstance(self.local_stream, NoStream)
+        return self.local_stream.head
+
     def features(
         self, images: Float[Tensor, "B 3 S S"], patches: Float[Tensor, "B N 3 P P"],
     ) -> tuple[Float[Tensor, "B Dg"], Float[Tensor, "B N ..."]]:

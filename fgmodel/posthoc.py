@@ -1,5 +1,6 @@
-"""A trained local stream read in other ways: other sums of its states (Table 6.2), single steps (Fig. 6.1), and what
-each step contributes to z_l (specification §6.4). Nothing is trained here.
+"""A trained local stream read in other ways: other sums of its states, single steps, and what each contributes to z_l.
+
+Table 6.2, Fig. 6.1 and specification §6.4. Nothing is trained here.
 
 n  images      N  patches of each      C  classes      T  time steps      H  width of the LSTM's states
 R  readings of an image: 1, the mean over its patches, or one a draw of a patch

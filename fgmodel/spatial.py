@@ -64,8 +64,8 @@ class LookingLSTM(nn.Module):
     """Two LSTM layers, one of which is fed what the map answers to a query.
 
     `between_steps`: the top layer's last state asks, the answer is the bottom layer's input (our reading of TH).
-    `between_layers`: the bottom layer's new state asks, the answer is the top layer's input; the bottom layer itself sees
-    the pooled map at every step, as without spatial attention (TH does not say).
+    `between_layers`: the bottom layer's new state asks, the answer is the top layer's input; the bottom layer itself
+    sees the pooled map at every step, as without spatial attention (TH does not say).
     """
 
     def __init__(self, width: int, hidden_size: int, place: Place, heads: int = 1) -> None:
@@ -86,7 +86,7 @@ class LookingLSTM(nn.Module):
         states, looks = [], []
         for _ in range(time_steps):
             if self.place == "between_steps":
-                answer, look = self.sight(top[0], keys, values)         # B H, B L       at first a learned constant asks
+                answer, look = self.sight(top[0], keys, values)         # B H, B L   first, a learned constant asks
                 bottom = self.bottom(answer, bottom)
                 top = self.top(bottom[0], top)
             else:
@@ -121,7 +121,8 @@ class SpatialAttention(nn.Module):
 
         TH says the basis is added; its dimensions say concatenated.
         """
-        basis = cosine_basis(*cells.shape[2:], cells.device).expand(len(cells), -1, -1, -1)      # B S h w
+        images, _, h, w = cells.shape
+        basis = cosine_basis(h, w, cells.device).expand(images, -1, -1, -1)                      # B S h w
         keys, values = cells[:, : self.key_width], cells[:, self.key_width :]
         return torch.cat([keys, basis], dim=1).flatten(2), torch.cat([values, basis], dim=1).flatten(2)
 

@@ -132,7 +132,8 @@ def _save(result: Result, runs: list[Run]) -> None:
         for seed, run in zip(result.seeds, runs, strict=True):
             run.save(result.folder / f"seed{seed}.safetensors")
         write_bundle(result.bundle, result.folder / "bundle.yaml")
-        measured = {f"test/{m}": dict(zip(map(str, result.seeds), result.values(m), strict=True)) for m in result.measures}
+        seeds = [str(seed) for seed in result.seeds]
+        measured = {f"test/{m}": dict(zip(seeds, result.values(m), strict=True)) for m in result.measures}
         (result.folder / "test.json").write_text(json.dumps(measured, indent=2) + "\n")
 
 
