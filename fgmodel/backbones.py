@@ -106,7 +106,7 @@ def _unstride(b: Backbone, name: str) -> None:
     calls, side = _calls(b), _probe(b).shape[-1]
     halving = [call.module for call in calls if call.returned.shape[-1] == side < call.given.shape[-1]]
     convolutions = [module for module in halving if isinstance(module, nn.Conv2d)]
-    possible = side == PROBE // 32 and len(convolutions) == len(halving)    # not a pool on a shortcut, as some timm have
+    possible = side == PROBE // 32 and len(convolutions) == len(halving)    # a pool on a shortcut cannot follow
     for module in convolutions if possible else ():
         module.stride = (1, 1)
     if not possible or _probe(b).shape[-1] != PROBE // 16:

@@ -78,3 +78,39 @@ def test_what_is_kept_of_an_image_is_the_mean_over_its_patches():
     assert seen.alpha.tolist() == [[0.75, 0.25]]
     assert seen.entropy.tolist() == pytest.approx([0.5])        # of each patch first: 1 and 0
     assert seen.state_cosine.flatten().tolist() == pytest.approx([0.5, 1.0])    # first steps: orthogonal, parallel
+
+
+DRAWN = SEEN._replace(                                                      # two images, two draws of a patch
+    local_logits=torch.tensor([[[0.0, 1.0], [0.0, 3.0]], [[0.0, 3.0], [0.0, 3.0]]]),
+    step_predictions=torch.tensor([[[0, 1, 1], [0, 0, 1]], [[1, 1, 0], [1, 1, 1]]]),
+)
+
+
+def test_over_draws_accuracy_is_their_mean_with_its_spread():
+    result = evaluate(DRAWN, LABELS, weight=1.0)            # fused: right, wrong; wrong, wrong
+    assert result.accuracy == 0.25                          # draws: 1/2 and 0
+    assert result.accuracy_draw_sd == pytest.approx(0.5 / 2**0.5)
+    assert result.predictions.tolist() == [0, 1]            # of the first draw
+    one, three = log(1 + np.exp(-1)), log(1 + np.exp(1))    # z_0 - z_1 = 1 and -1; for the second image -2
+    assert result.nll == pytest.approx((one + three + 2 * log(1 + np.exp(2))) / 4)
+    measured = measures(DRAWN, LABELS, weight=1.0)
+    assert measured["val/accuracy_draw_sd"] == pytest.approx(0.5 / 2**0.5)
+    assert measured["val/accuracy_step/01"] == 0.5          # 1, 1, 0, 0
+
+
+def test_probabilities_are_fused_into_a_distribution():
+    result = evaluate(SEEN, LABELS, weight=3.0, kind="probs")
+    mixed = [(1 / (1 + np.exp(-g)) + 3 / (1 + np.exp(z))) / 4 for g, z in ((2, 1), (1, 3))]     # of class 0
+    assert result.nll == pytest.approx(-(log(mixed[0]) + log(mixed[1])) / 2)
+    assert result.predictions.tolist() == [int(p < 0.5) for p in mixed]
+
+
+def test_what_a_model_does_not_have_is_not_measured():
+    nothing = torch.empty(2, 0)
+    without_time = SEEN._replace(step_predictions=torch.empty(2, 1, 0, dtype=torch.int64), alpha=nothing, state_cosine=nothing)
+    stream = {"val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll"}
+    assert set(measures(without_time, LABELS, 1.0)) == stream
+    alone = without_time._replace(local_logits=torch.empty(2, 0, 2), step_predictions=torch.empty(2, 0, 0, dtype=torch.int64))
+    assert measures(alone, LABELS, 1.0) == pytest.approx({
+        "val/accuracy": 1.0, "val/accuracy_global": 1.0, "val/nll": (log(1 + np.exp(-2)) + log(1 + np.exp(-1))) / 2,
+    })

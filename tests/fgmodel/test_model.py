@@ -1,3 +1,5 @@
+from math import log
+
 import pytest
 import torch
 
@@ -64,6 +66,45 @@ def test_the_streams_share_no_weight():
 def test_fusion_adds_the_weighted_local_logits_to_the_global_ones():
     z = fused(torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 0.0]]), 0.5)
     assert z.tolist() == [[3.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        pytest.param("logits", [log(4) + 0.5 * log(9), 0.0], id="logits"),
+        pytest.param("probs", [log((0.8 + 0.5 * 0.9) / 1.5), log((0.2 + 0.5 * 0.1) / 1.5)], id="probabilities, normalised"),
+        pytest.param("logprobs", [log(0.8) + 0.5 * log(0.9), log(0.2) + 0.5 * log(0.1)], id="log-probabilities"),
+    ],
+)
+def test_each_kind_of_fusion_is_the_one_worked_out_by_hand(kind, expected):
+    z_g, z_l = torch.tensor([[log(4), 0.0]]), torch.tensor([[log(9), 0.0]])     # p_g = 4/5, p_l = 9/10
+    torch.testing.assert_close(fused(z_g, z_l, 0.5, kind), torch.tensor([expected]))
+
+
+def test_log_probabilities_predict_just_what_logits_do():
+    z_g, z_l = torch.randn(20, 5), torch.randn(20, 5)
+    one, other = (fused(z_g, z_l, 0.7, kind).softmax(dim=1) for kind in ("logits", "logprobs"))
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", ["logits", "probs", "logprobs"])
+def test_a_weight_of_zero_leaves_the_global_prediction(kind):
+    z_g = torch.randn(20, 5)
+    torch.testing.assert_close(fused(z_g, torch.randn(20, 5), 0.0, kind).softmax(dim=1), z_g.softmax(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "parameters"),
+    [
+        pytest.param({"local_stream": "none"}, 20_126_984, id="6.1a: VGG19's 20,024,384 and a head of 513 x 200"),
+        pytest.param({"local_stream": "trunk"}, 2 * 20_126_984, id="6.1b: that twice"),
+        pytest.param({"attention": "last"}, 44_461_584 - 10 * 512, id="6.1c: the thesis' without W^t"),
+        pytest.param({"attention": "sum"}, 44_461_584 - 10 * 512, id="6.2: likewise"),
+    ],
+)
+def test_the_rows_of_the_thesis_tables_have_the_sizes_worked_out_by_hand(change, parameters):
+    model = TwoStream(ModelConfig(weights="random", **change), classes=200)
+    assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from fgmodel.streams import GlobalStream, LocalStream, RepeatedInputLSTM
+from fgmodel.streams import GlobalStream, LocalStream, NoStream, RepeatedInputLSTM, TrunkStream
 
 
 def tiny_trunk():
@@ -85,3 +85,29 @@ def test_features_from_the_cache_and_features_just_computed_give_the_same_logits
     stream, patch = local_stream(tiny_trunk()), torch.rand(2, 3, 8, 8)
     stored = stream.features(patch).detach().numpy().copy()
     torch.testing.assert_close(stream(torch.from_numpy(stored)).logits, stream(stream.features(patch)).logits)
+
+
+def test_a_sum_gives_the_head_the_sum_of_the_first_states():
+    stream = local_stream(attention="sum", sum_steps=2)
+    out = stream(torch.randn(2, 6))
+    torch.testing.assert_close(out.logits, stream.head(out.states[:, 0] + out.states[:, 1]))
+
+
+def test_without_an_lstm_the_head_classifies_the_pooled_map_and_there_are_no_time_steps():
+    trunk, patch = tiny_trunk(), torch.rand(2, 3, 8, 8)
+    stream = TrunkStream(trunk, 6, 5)
+    out = stream(stream.features(patch))
+    torch.testing.assert_close(out.logits, stream.head(trunk(patch).mean(dim=(2, 3))))
+    assert out.alpha.shape == (2, 0)
+    assert out.states.shape[:2] == (2, 0)
+
+
+def test_no_stream_says_nothing_of_no_patches():
+    stream = NoStream(5)
+    out = stream(stream.features(torch.empty(0, 3, 8, 8)))
+    assert out.logits.shape == (0, 5)
+    assert not list(stream.parameters())
+
+
+def test_an_lstm_alone_looks_nowhere():
+    assert local_stream()(torch.randn(2, 6)).looks.shape == (2, 3, 0, 0)
