@@ -96,14 +96,15 @@ def test_a_weight_of_zero_leaves_the_global_prediction(kind):
 @pytest.mark.parametrize(
     ("change", "parameters"),
     [
-        pytest.param({"local_stream": "none"}, 20_126_984, id="6.1a: VGG19's 20,024,384 and a head of 513 x 200"),
-        pytest.param({"local_stream": "trunk"}, 2 * 20_126_984, id="6.1b: that twice"),
-        pytest.param({"attention": "last"}, 44_461_584 - 10 * 512, id="6.1c: the thesis' without W^t"),
-        pytest.param({"attention": "sum"}, 44_461_584 - 10 * 512, id="6.2: likewise"),
+        pytest.param({"local_stream": "none"}, 513 * 200, id="6.1a: a head"),
+        pytest.param({"local_stream": "trunk"}, 2 * 513 * 200, id="6.1b: two heads"),
+        pytest.param({"attention": "last"}, 44_461_584 - 2 * 20_024_384 - 10 * 512, id="6.1c: the thesis' without W^t"),
+        pytest.param({"attention": "sum"}, 44_461_584 - 2 * 20_024_384 - 10 * 512, id="6.2: likewise"),
+        pytest.param({}, 44_461_584 - 2 * 20_024_384, id="6.1d: the thesis' above its two VGG19"),
     ],
 )
-def test_the_rows_of_the_thesis_tables_have_the_sizes_worked_out_by_hand(change, parameters):
-    model = TwoStream(ModelConfig(weights="random", **change), classes=200)
+def test_above_the_trunks_the_rows_of_the_thesis_tables_have_the_sizes_worked_out_by_hand(change, parameters):
+    model = TwoStream(ModelConfig(freeze_backbones=True, **change), 200, (512, 512))
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
@@ -116,3 +117,14 @@ def test_the_rows_of_the_thesis_tables_have_the_sizes_worked_out_by_hand(change,
 )
 def test_the_fusion_weight_is_lambda_local_unless_set(settings, expected):
     assert fusion_weight(TrialConfig.from_settings(settings)) == expected
+
+
+@pytest.mark.parametrize("kind", ["none", "trunk"])
+def test_end_to_end_a_smaller_local_stream_has_the_trunk_it_needs_and_no_more(kind):
+    config = TINY.model_copy(update={"local_stream": kind})
+    model = TwoStream(config, classes=5)
+    out = model(*model.features(torch.rand(2, 3, 64, 64), torch.rand(2, 0 if kind == "none" else 4, 3, 32, 32)))
+    assert out.local_logits.shape == (2, 0 if kind == "none" else 4, 5)
+    assert out.alpha.shape[2] == 0
+    trunks = {name.split(".")[0] for name, _ in model.named_parameters() if ".trunk." in name}
+    assert trunks == {"global_stream"} | ({"local_stream"} if kind == "trunk" else set())

@@ -64,7 +64,7 @@ def test_frozen_trunks_under_spatial_attention_get_maps(tmp_path):
     assert (data.local_maps.shape, data.local_maps.dtype) == ((72, 2, 1280, 4, 4), np.float16)
     again = prepare(frozen, tmp_path)                       # from its record
     assert np.array_equal(data.local_maps, again.local_maps)
-    assert data.local_maps.filename == again.local_maps.filename
+    assert str(data.local_maps.filename) == str(again.local_maps.filename)
 
 
 def test_maps_computed_once_are_those_of_a_trunk_in_the_model(tmp_path):
