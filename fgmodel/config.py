@@ -51,6 +51,7 @@ class ModelConfig(_Frozen):
     freeze_backbones: bool = False                      # True: pooled features are computed once and shared
     drop_last_pool: bool = True                         # CO: the patch trunk ends at 14x14, not 7x7
     global_addon: bool = False                          # CO: two 1x1 convolutions before the global head
+    dropout: float = Field(0.0, ge=0, lt=1)             # share of pooled features left out in training; none in TH
     local_stream: Literal["none", "trunk", "lstm"] = "lstm"  # TH Table 6.1: rows a, b, and c or d
     hidden_size: int = Field(512, ge=1, le=4096)        # TH
     time_steps: int = Field(10, ge=1, le=64)            # T; TH's tables run to 10
@@ -69,6 +70,7 @@ class LossConfig(_Frozen):
     lambda_rank: float = Field(0.5, ge=0, le=100)       # λ,  TH
     lambda_local: float = Field(1.0, ge=0, le=100)      # λ', TH
     margin: float = Field(0.5, ge=0, le=1)              # TH
+    label_smoothing: float = Field(0.0, ge=0, lt=1)     # of both cross-entropies; none in TH (§7: 0 … 0.1)
     detach_global: bool = True                          # the global prediction is a reference (TH's prose)
     every_step: bool = False                            # TH Table 6.1c: each step through the head has its own CE
 

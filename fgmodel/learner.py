@@ -108,7 +108,7 @@ class Learner:
 
     def _loss(self, outputs: Outputs, labels: Int[Tensor, " B"]) -> Loss:
         if self._config.model.local_stream == "none":
-            return global_loss(outputs.global_logits, labels)
+            return global_loss(outputs.global_logits, labels, self._config.loss)
         steps = step_logits(self.model, outputs.states)[:, 0] if self._config.loss.every_step else None  # B T C
         return two_stream_loss(outputs.global_logits, outputs.local_logits[:, 0], labels, self._config.loss, steps)
 

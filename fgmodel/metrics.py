@@ -8,7 +8,7 @@ the folds of a cross-validation pool into one accuracy in which each image count
 
 from dataclasses import dataclass
 from math import log
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -42,7 +42,21 @@ class Evaluation:
     predictions: np.ndarray               # (n,) int64 class, fused; with several draws of patches, of the first
     predictions_global: np.ndarray
     predictions_local: np.ndarray | None
+    labels: np.ndarray
     accuracy_draw_sd: float | None = None  # standard deviation of `accuracy` over several draws
+
+    def measures(self, split: str) -> dict[str, float]:
+        """Return the accuracies and the nll under their names; there is none of what the model does not have."""
+        names = ("accuracy", "accuracy_global", "accuracy_local", "accuracy_draw_sd", "nll")
+        found = {f"{split}/{name}": getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write the predictions of each image as npz, for paired tests."""
+        predictions = {"fused": self.predictions, "whole": self.predictions_global}
+        if self.predictions_local is not None:
+            predictions["local"] = self.predictions_local
+        np.savez(file, allow_pickle=False, labels=self.labels, **predictions)
 
 
 def observe(outputs: Outputs, model: TwoStream, *, draws: bool = False) -> Observed:
@@ -96,6 +110,7 @@ def evaluate(seen: Observed, labels: Int[Tensor, " n"], weight: float, kind: Fus
         predictions=whole.numpy(),
         predictions_global=one.numpy(),
         predictions_local=other[:, 0].numpy() if has_local else None,
+        labels=labels.numpy(),
         accuracy_draw_sd=right.mean(dim=0).std().item() if right.shape[1] > 1 else None,
     )
 

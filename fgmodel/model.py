@@ -46,7 +46,9 @@ class TwoStream(nn.Module):
             whole = backbone(config.global_backbone, config.weights)  # keeps its last pool: 14x14 cells at 448 px
             patch = _patch_trunk(config)
             feature_widths = (whole.width, patch.width if patch else 0)
-        self.global_stream = GlobalStream(whole, feature_widths[0], classes, addon=config.global_addon)
+        self.global_stream = GlobalStream(
+            whole, feature_widths[0], classes, addon=config.global_addon, dropout=config.dropout,
+        )
         self.local_stream = _local_stream(config, patch, feature_widths[1], classes)
 
     @property
@@ -85,15 +87,15 @@ def _local_stream(config: ModelConfig, trunk: Backbone | None, width: int, class
     if config.local_stream == "none":
         return NoStream(classes)
     if config.local_stream == "trunk":
-        return TrunkStream(trunk, width, classes)
+        return TrunkStream(trunk, width, classes, dropout=config.dropout)
     if config.spatial_attention == "none":
         return LocalStream(
             trunk, width, classes, hidden_size=config.hidden_size, time_steps=config.time_steps,
-            attention=config.attention, sum_steps=config.sum_steps,
+            attention=config.attention, sum_steps=config.sum_steps, dropout=config.dropout,
         )
     return SpatialStream(
         trunk, width, classes, hidden_size=config.hidden_size, time_steps=config.time_steps,
-        attention=config.attention, sum_steps=config.sum_steps,
+        attention=config.attention, sum_steps=config.sum_steps, dropout=config.dropout,
         place=config.spatial_attention, heads=config.attention_heads,
     )
 

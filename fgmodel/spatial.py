@@ -39,10 +39,12 @@ class SpatialStream(nn.Module):
         place: Place,
         sum_steps: int | None = None,
         heads: int = 1,
+        dropout: float = 0,
     ) -> None:
         super().__init__()
         self.trunk = trunk  # None: it is given maps
         self.time_steps = time_steps
+        self.dropout = nn.Dropout2d(dropout)  # whole channels, as of pooled features
         self.lstm = LookingLSTM(width, hidden_size, place, heads)
         self.attention = temporal_attention(attention, time_steps, hidden_size, sum_steps)
         self.head = narrow_head(hidden_size, classes)
@@ -55,7 +57,7 @@ class SpatialStream(nn.Module):
 
     def forward(self, cells: Float[Tensor, "B D h w"]) -> LocalOutput:
         """Return z_l with the attention over time, the states behind it, and where each step looked."""
-        states, looks = self.lstm(cells, self.time_steps)               # B T H, B T h w
+        states, looks = self.lstm(self.dropout(cells), self.time_steps)  # B T H, B T h w
         alpha: Tensor = self.attention(states)                          # B T    Eq. 3.6
         return LocalOutput(self.head(attended(alpha, states)), alpha, states, looks)
 

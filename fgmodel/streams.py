@@ -21,10 +21,13 @@ ADDON_WIDTH = 1024
 class GlobalStream(nn.Module):
     """Image -> trunk -> [add-on] -> global average pool -> head."""
 
-    def __init__(self, trunk: nn.Module | None, width: int, classes: int, *, addon: bool = False) -> None:
+    def __init__(
+        self, trunk: nn.Module | None, width: int, classes: int, *, addon: bool = False, dropout: float = 0,
+    ) -> None:
         super().__init__()
         self.trunk = trunk  # None: it is given pooled features
         self.addon = _addon(width) if addon else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
         self.head = narrow_head(ADDON_WIDTH if addon else width, classes)
 
     def features(self, image: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B D"]:
@@ -35,7 +38,7 @@ class GlobalStream(nn.Module):
 
     def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
         """Return z_g."""
-        logits: Tensor = self.head(pooled)
+        logits: Tensor = self.head(self.dropout(pooled))
         return logits
 
 
@@ -67,9 +70,10 @@ class NoStream(nn.Module):
 class TrunkStream(nn.Module):
     """The local stream of Table 6.1b: patch -> trunk -> global average pool -> head."""
 
-    def __init__(self, trunk: nn.Module | None, width: int, classes: int) -> None:
+    def __init__(self, trunk: nn.Module | None, width: int, classes: int, *, dropout: float = 0) -> None:
         super().__init__()
         self.trunk = trunk  # None: it is given pooled features
+        self.dropout = nn.Dropout(dropout)
         self.head = narrow_head(width, classes)
 
     def features(self, patch: Float[Tensor, "B 3 P P"]) -> Float[Tensor, "B D"]:
@@ -78,7 +82,7 @@ class TrunkStream(nn.Module):
 
     def forward(self, pooled: Float[Tensor, "B D"]) -> LocalOutput:
         """Return z_l."""
-        return _without_time(self.head(pooled))
+        return _without_time(self.head(self.dropout(pooled)))
 
 
 class LocalStream(nn.Module):
@@ -94,10 +98,12 @@ class LocalStream(nn.Module):
         time_steps: int,
         attention: Kind,
         sum_steps: int | None = None,
+        dropout: float = 0,
     ) -> None:
         super().__init__()
         self.trunk = trunk  # None: it is given pooled features
         self.time_steps = time_steps
+        self.dropout = nn.Dropout(dropout)
         self.lstm = RepeatedInputLSTM(width, hidden_size, num_layers=2, batch_first=True)
         self.attention = temporal_attention(attention, time_steps, hidden_size, sum_steps)
         self.head = narrow_head(hidden_size, classes)
@@ -108,7 +114,8 @@ class LocalStream(nn.Module):
 
     def forward(self, pooled: Float[Tensor, "B D"]) -> LocalOutput:
         """Return z_l with the attention and the states behind it."""
-        states = self.lstm.unroll(pooled, self.time_steps)             # B T H  Eq. 3.4
+        x = self.dropout(pooled)                                       # B D    the same features at every step
+        states = self.lstm.unroll(x, self.time_steps)                  # B T H  Eq. 3.4
         alpha: Tensor = self.attention(states)                         # B T    Eq. 3.6
         logits = self.head(attended(alpha, states))                    # B C    Eq. 3.5, 3.7
         return LocalOutput(logits, alpha, states, states.new_empty(*alpha.shape, 0, 0))

@@ -22,6 +22,7 @@ from search.journal import (
     Finished,
     Journal,
     Lost,
+    OpenedTest,
     Promoted,
     Reissued,
     Repeated,
@@ -44,6 +45,7 @@ class Order(BaseModel):
     to: int
     settings: dict[str, Any]  # every setting of the trial
     checkpoint: tuple[int, str] | None  # the epoch and name it continues from
+    final: bool = False  # train on train and validation, and open the test split at the end
 
 
 class Outcome(BaseModel):
@@ -57,6 +59,7 @@ class Outcome(BaseModel):
     metrics: dict[str, float] = {}
     seconds: float = 0.0
     checkpoint: str | None = None
+    predictions: str | None = None
     failure: str | None = None
     reason: str | None = None
 
@@ -69,6 +72,7 @@ class Dispatcher:
     journal: Journal
     history: History
     checkpoints: Path
+    test_images: int = 0  # of a search that opens the test split
     exhausted: bool = False  # every configuration of a finite space has been tried
     _known: int = -1  # facts at which `_idle` was found out
     _idle: bool = False
@@ -194,8 +198,12 @@ class Dispatcher:
         if checkpoint and not (self.checkpoints / checkpoint[1]).is_file():
             checkpoint = None  # deleted: the same epochs are trained again and their first report counts
         settings = self.space.config(trial.settings).settings()
+        final = self.space.search.final
+        if final and job.trial not in {opening.trial for opening in self.history.tests}:
+            self.record(OpenedTest(trial=job.trial, seeds=(int(str(settings["seed"])),), images=self.test_images))
         return Order(
-            job=job.number, attempt=job.attempt, trial=job.trial, to=job.to, settings=settings, checkpoint=checkpoint
+            job=job.number, attempt=job.attempt, trial=job.trial, to=job.to, settings=settings, checkpoint=checkpoint,
+            final=final,
         )
 
     def _forget_checkpoints(self, number: int) -> None:

@@ -52,6 +52,7 @@ class Trial:
     reported: dict[int, datetime] = field(default_factory=dict)  # by epoch
     seconds: float = 0.0  # of training
     checkpoint: tuple[int, str] | None = None  # epoch, name
+    predictions: str | None = None  # the file of its test predictions
     rung: int = 0  # the highest it has finished
     promoted: int = 0  # the highest it was told to reach
     stopped: bool = False
@@ -155,6 +156,7 @@ class History:
         if fact.epoch not in trial.reports:  # an epoch repeated after a crash: the first counts
             trial.reports[fact.epoch], trial.reported[fact.epoch] = fact.metrics, fact.at
             trial.seconds += fact.seconds
+        trial.predictions = trial.predictions or fact.predictions
         if fact.checkpoint and (trial.checkpoint is None or fact.epoch >= trial.checkpoint[0]):
             trial.checkpoint = fact.epoch, fact.checkpoint
 

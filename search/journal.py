@@ -108,6 +108,7 @@ class Reported(_Fact):
     metrics: dict[str, float]
     seconds: float
     checkpoint: str | None  # under the search's checkpoints/; the file exists only if this line does
+    predictions: str | None = None  # of the test split, under the search's predictions/; likewise
 
 
 class Ended(_Fact):

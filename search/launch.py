@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cluster.connect import Connection
 from fgmodel.config import TrialConfig
+from fgmodel.datasets import open_dataset
 from search import confirm
 from search.dispatch import Dispatcher
 from search.errors import InputError
@@ -75,7 +76,8 @@ def launch(space: Space, name: str, home: Home, open_store: Callable[[], Store],
             data = open_data(config, home, console)
             if not history.facts:
                 write_manifest(home, name, config)
-            dispatcher = Dispatcher(space, journal, history, home.checkpoints(name))
+            test_images = count_test_images(config, home) if space.search.final else 0
+            dispatcher = Dispatcher(space, journal, history, home.checkpoints(name), test_images)
             _open(dispatcher, name, data)
             _run(dispatcher, name, home, tracker, ray, console)
             ray.leave()  # ends while MLflow takes the rest
@@ -109,6 +111,11 @@ def open_data(config: TrialConfig, home: Home, console: Console) -> "TrialData":
 
     with preparing(console) as progress:
         return prepare(config, home.cache, progress=Steps(progress), device=best_device())
+
+
+def count_test_images(config: TrialConfig, home: Home) -> int:
+    """Return how many images the test split has, opening none."""
+    return int(open_dataset(config.data, home.cache).rows("test").size)
 
 
 def _open(dispatcher: Dispatcher, name: str, data: "TrialData") -> None:

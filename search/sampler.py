@@ -30,6 +30,9 @@ CHANCES = 1000  # draws after which the space counts as exhausted
 def propose(space: Space, history: History) -> tuple[dict[str, Any], str] | None:
     """Return the next trial's tuned settings and who asked for them; None when every configuration has been tried."""
     number = len(history.candidates)
+    if space.rows:
+        row, settings = space.listed(number)
+        return (settings, row) if number < space.search.trials else None
     tried = [trial.settings for trial in history.candidates]
     for settings, by in _given(space)[number:]:
         if settings not in tried:

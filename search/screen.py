@@ -105,12 +105,14 @@ def trial_table(space: Space, history: History, rows: int = ROWS) -> Table:
         space.search.objective,
         "α over t",
         *(SHORT.get(p.name, p.name) for p in space.tune),
+        *(("row", "seed") if space.rows else ()),
     ):
-        table.add_column(title, justify="left" if title == "α over t" else "right", no_wrap=True)
+        table.add_column(title, justify="left" if title in ("α over t", "row") else "right", no_wrap=True)
     for trial in ranked(space, history)[:rows]:
         note = "*" if trial.number == REFERENCE else ""
         value = trial.at(trial.rung, space.search.objective)
-        tuned = (_number(trial.settings.get(p.name)) for p in space.tune)
+        tuned = [_number(trial.settings.get(p.name)) for p in space.tune]
+        tuned += [trial.by, str(trial.settings["seed"])] if space.rows else []
         table.add_row(f"{note}#{trial.number}", str(trial.rung), f"{value:.3f}", alpha_bars(trial), *tuned)
     return table
 

@@ -119,6 +119,16 @@ def test_the_fusion_weight_is_lambda_local_unless_set(settings, expected):
     assert fusion_weight(TrialConfig.from_settings(settings)) == expected
 
 
+def test_dropout_acts_in_training_only_and_on_both_streams():
+    config = ModelConfig(freeze_backbones=True, hidden_size=8, time_steps=2, dropout=0.5)
+    model, features = TwoStream(config, 3, (16, 16)), (torch.rand(4, 16), torch.rand(4, 2, 16))
+    first, second = model.train()(*features), model(*features)
+    assert not torch.equal(first.global_logits, second.global_logits)
+    assert not torch.equal(first.local_logits, second.local_logits)
+    model.eval()
+    assert torch.equal(model(*features).local_logits, model(*features).local_logits)
+
+
 @pytest.mark.parametrize("kind", ["none", "trunk"])
 def test_end_to_end_a_smaller_local_stream_has_the_trunk_it_needs_and_no_more(kind):
     config = TINY.model_copy(update={"local_stream": kind})

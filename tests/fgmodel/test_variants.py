@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from fgmodel.errors import InputError
 from fgmodel.posthoc import by_step
@@ -191,3 +192,20 @@ def test_states_of_other_images_come_with_their_labels():
 def test_a_stream_without_time_steps_has_no_states():
     with pytest.raises(InputError, match=r"model.local_stream: trunk has no states"):
         start(ROW_B, easy_features()).states()
+
+
+@pytest.mark.parametrize(("settings", "data"), [
+    pytest.param(ROW_B, easy_features(), id="without an LSTM"), pytest.param(FROZEN | LOOKING, maps(), id="chapter 7"),
+])
+def test_dropout_acts_on_a_variants_features_in_training_only(settings, data):
+    model = start(settings, data, **{"model.dropout": 0.5}).models[0]
+    local, seen = model.local_stream, []
+    local.dropout.register_forward_hook(lambda _m, given, returned: seen.append((given[0], returned)))
+    kept = data.local_features if data.local_maps is None else data.local_maps
+    features = torch.from_numpy(kept[:, 0]).float()
+    local.train()(features)
+    local.eval()(features)
+    (_, dropped), (given, whole) = seen
+    channels = (dropped.flatten(2) == 0).all(dim=2) if dropped.ndim > 2 else dropped == 0
+    assert 0.4 < channels.float().mean() < 0.6                  # whole channels of a map
+    assert torch.equal(given, whole)

@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from search.errors import InputError
+from search.errors import InputError, Problems
 from search.space import read_space
 from tests.search.conftest import SPACES
 
@@ -379,6 +379,35 @@ def test_launches_that_differ_in_trials_and_workers_are_the_same_search(space) -
 
 def test_launches_that_differ_in_a_range_are_not(space) -> None:
     assert type(space)(space.name, "", space.fixed, space.tune[1:], space.search).digest() != space.digest()
+
+
+ROWS = "# Which row wins?\nfixed: {data.dataset: finches}\nrows:\n  one step: {model.time_steps: 1}\n  ten steps: {}\nsearch: {epochs: 4, seeds: 3}\n"
+
+
+def rows(tmp_path, text: str = ROWS):
+    (tmp_path / "rows.yaml").write_text(text)
+    return read_space(tmp_path / "rows.yaml")
+
+
+def test_rows_are_a_list_tried_with_every_seed(tmp_path) -> None:
+    space = rows(tmp_path)
+    assert (space.search.trials, space.search.rungs) == (6, (4,))
+    assert [space.listed(k) for k in range(4)] == [
+        ("one step", {"model.time_steps": 1, "seed": 0}), ("ten steps", {"seed": 0}),
+        ("one step", {"model.time_steps": 1, "seed": 1}), ("ten steps", {"seed": 1}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "said"), [
+    pytest.param("time_steps: 1", "time_steps: 0", "rows.yaml:4: 'model.time_steps': 0 is wrong", id="a wrong value in a row"),
+    pytest.param("time_steps", "time_step", "rows.yaml:4: 'model.time_step' is not a setting; did you mean 'model.time_steps'?", id="an unknown setting in a row"),
+    pytest.param("ten steps: {}", "ten steps: 3", "rows.yaml:5: 'rows': 'ten steps' must hold settings, {} for none", id="a row that holds none"),
+    pytest.param("search:", "tune: {loss.margin: {low: 0.0, high: 1.0}}\nsearch:", "'rows' lists configurations and 'tune' draws them; leave one out", id="both rows and tune"),
+])  # fmt: skip
+def test_a_mistake_in_rows_is_told_with_its_line(before, after, said, tmp_path) -> None:
+    with pytest.raises(Problems) as problem:
+        rows(tmp_path, ROWS.replace(before, after))
+    assert said in str(problem.value)
 
 
 def test_an_objective_that_would_not_be_measured_is_named_with_its_line(tmp_path) -> None:
