@@ -8,7 +8,7 @@ Legend: n images of the split, N patches an image, S pixels of the frame, D a tr
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from fgmodel import store
 from fgmodel.datasets import Dataset, Split
@@ -113,19 +114,46 @@ def global_features(frames: Frames, trunk: FrozenTrunk, size: int) -> np.ndarray
 
 def local_features(frames: Frames, patches: Patches, trunk: FrozenTrunk, size: int) -> np.ndarray:
     """Return the trunk's pooled map of every patch, cut from the frame at `size` px: n N D, float32."""
-    each = patches.boxes.shape[1]
-
-    def pooled(part: slice) -> np.ndarray:
-        boxes = torch.from_numpy(patches.boxes[part]).to(trunk.device).float()             # B N 4
-        crops = cut(pixels(frames.array[part], trunk.device), boxes, size)                 # B N 3 s s
-        return trunk.pooled(crops.flatten(0, 1)).reshape(len(boxes), each, -1).cpu().numpy()   # B N D
-
-    def compute(a: int, b: int) -> Iterator[np.ndarray]:
-        frames.decode()
-        yield from each_batch(pooled, range(a, b), size, trunk.device, images_a_row=each)
-
+    of_patches = _OfPatches(frames, patches, size, trunk)
     path = local_path(frames, patches.hash, trunk, size)
-    return _features(path, (len(frames), each, trunk.model.width), compute, "features of patches", frames.progress)
+    shape = (len(frames), of_patches.each, trunk.model.width)
+    return _features(path, shape, of_patches.compute(trunk.pooled), "features of patches", frames.progress)
+
+
+def local_maps(frames: Frames, patches: Patches, trunk: FrozenTrunk, size: int) -> np.ndarray:
+    """Return the trunk's map of every patch, cut from the frame at `size` px: n N D h w, float16."""
+    of_patches = _OfPatches(frames, patches, size, trunk)
+    cells = trunk.maps(torch.zeros(1, 3, size, size, device=trunk.device)).shape[1:]              # D h w
+    path = maps_path(frames, patches.hash, trunk, size)
+    shape = (len(frames), of_patches.each, *cells)
+    compute, progress = of_patches.compute(trunk.maps), frames.progress
+    return store.array(path, shape, np.float16, compute, step=STEP, what="maps of patches", progress=progress)
+
+
+@dataclass(frozen=True)
+class _OfPatches:
+    frames: Frames
+    patches: Patches
+    size: int
+    trunk: FrozenTrunk
+
+    @property
+    def each(self) -> int:
+        return int(self.patches.boxes.shape[1])
+
+    def compute(self, see: Callable[[Tensor], Tensor]) -> store.Compute:
+        """Return what gives rows of `see` over each image's patches."""
+
+        def seen(part: slice) -> np.ndarray:
+            boxes = torch.from_numpy(self.patches.boxes[part]).to(self.trunk.device).float()      # B N 4
+            crops = cut(pixels(self.frames.array[part], self.trunk.device), boxes, self.size)     # B N 3 s s
+            return torch.unflatten(see(crops.flatten(0, 1)), 0, boxes.shape[:2]).cpu().numpy()    # B N D, or B N D h w
+
+        def compute(a: int, b: int) -> Iterator[np.ndarray]:
+            self.frames.decode()
+            yield from each_batch(seen, range(a, b), self.size, self.trunk.device, images_a_row=self.each)
+
+        return compute
 
 
 def global_path(frames: Frames, trunk: FrozenTrunk, size: int) -> Path:
@@ -136,6 +164,11 @@ def global_path(frames: Frames, trunk: FrozenTrunk, size: int) -> Path:
 def local_path(frames: Frames, patches: str, trunk: FrozenTrunk, size: int) -> Path:
     """Return where `local_features` keeps them; `patches` is the boxes' hash."""
     return frames.path("features", ".npy", "local", size, trunk.identity(), patches)
+
+
+def maps_path(frames: Frames, patches: str, trunk: FrozenTrunk, size: int) -> Path:
+    """Return where `local_maps` keeps them."""
+    return frames.path("features", ".npy", "maps", size, trunk.identity(), patches)
 
 
 def _kept(

@@ -32,6 +32,7 @@ class FrozenTrunk:
     weights: Weights
     drop_last_pool: bool = False
     stride16: bool = False
+    unstrided: bool = False
     device: str = "cpu"
 
     @property
@@ -41,7 +42,7 @@ class FrozenTrunk:
 
     def identity(self) -> list[str | bool]:
         """Return what decides its maps, for keys of what is computed with them; the device is no part of it."""
-        return [self.model.weights_id, self.drop_last_pool, self.stride16]
+        return [self.model.weights_id, self.drop_last_pool, self.stride16, *(["unstrided"] if self.unstrided else [])]
 
     @torch.inference_mode()
     def maps(self, images: Float[Tensor, "B 3 s s"]) -> Float[Tensor, "B D h w"]:
@@ -99,5 +100,8 @@ def resized(images: Float[Tensor, "B 3 S S"], size: int) -> Float[Tensor, "B 3 s
 
 @lru_cache(maxsize=4)   # global and local stream, and the extractor's trunk
 def _loaded(trunk: FrozenTrunk) -> Backbone:
-    loaded = backbone(trunk.name, trunk.weights, drop_last_pool=trunk.drop_last_pool, stride16=trunk.stride16)
+    loaded = backbone(
+        trunk.name, trunk.weights,
+        drop_last_pool=trunk.drop_last_pool, stride16=trunk.stride16, unstrided=trunk.unstrided,
+    )
     return freeze(loaded).to(trunk.device)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from fgmodel.cache import Frames, global_path, local_path
+from fgmodel.cache import Frames, global_path, local_path, maps_path
 from fgmodel.config import TrialConfig
 from fgmodel.datasets import open_dataset
 from fgmodel.extraction import EXTRACTORS, boxes_path
 from fgmodel.frozen import FrozenTrunk, batch_size
 from fgmodel.patches import read_patches
 from fgmodel.prepare import extraction_trunk, find_patches, stream_trunks
+from fgmodel.trial_data import patch_features
 
 TIMED_IMAGES = 4
 
@@ -45,9 +46,12 @@ def pending(config: TrialConfig, cache: Path) -> tuple[Pending, ...]:
         if not global_path(frames, whole, data.image_size).exists():
             seconds = len(frames) * _image_seconds(whole, data.image_size)
             steps.append(Pending(f"features of {len(frames)} images", seconds))
-        if patches is None or not local_path(frames, patches, local, data.patch_size).exists():
+        kept = patch_features(config.model)
+        where = maps_path if kept == "maps" else local_path
+        if kept and (patches is None or not where(frames, patches, local, data.patch_size).exists()):
             seconds = len(frames) * each * _image_seconds(local, data.patch_size)
-            steps.append(Pending(f"features of {len(frames) * each} patches", seconds))
+            what = "maps" if kept == "maps" else "features"
+            steps.append(Pending(f"{what} of {len(frames) * each} patches", seconds))
     return tuple(steps)
 
 

@@ -333,10 +333,13 @@ def _try_out(space: Space, document: Document) -> None:
     points = [space.reference(), *(starting_point(space, p) for p in space.search.start)]
     for values in [*points, *(space.draw(random) for _ in range(DRAWS))]:
         try:
-            space.config(values)
+            config = space.config(values)
         except SettingError as error:
             part = "tune" if error.name in values else "fixed"
             raise Problems([f"{document.where(part, error.name)}: {error}"]) from None
+        if space.search.objective == "val/accuracy_local" and config.model.local_stream == "none":
+            where = document.where("search", "objective")
+            raise Problems([f"{where}: 'val/accuracy_local' is not measured where model.local_stream is none"])
 
 
 def starting_point(space: Space, point: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from fgmodel.config import LossConfig
-from fgmodel.losses import ranking_hinge, two_stream_loss
+from fgmodel.losses import global_loss, ranking_hinge, two_stream_loss
 
 
 def hinge(p_global, p_local, margin=0.5, *, detach=True):
@@ -79,3 +79,21 @@ def test_smoothed_labels_give_every_class_its_share():
     loss = two_stream_loss(logits, logits, torch.tensor([0]), config)
     assert loss.global_stream.item() == pytest.approx(-0.9 * log(0.75) - 0.1 * log(0.25))
     assert loss.p_global.item() == pytest.approx(0.75)              # the hinge compares probabilities, not smoothed ones
+
+
+def test_a_loss_on_every_step_is_the_mean_of_each_steps_and_leaves_the_hinge_to_the_prediction():
+    labels, quiet = torch.tensor([0]), torch.tensor([[0.0, 0.0]])
+    predicting = torch.tensor([[log(4.0), 0.0]])                        # p_l = 4/5
+    steps = torch.tensor([[[0.0, 0.0], [log(3.0), 0.0]]])               # 1/2, 3/4
+    config = LossConfig(lambda_rank=1.0, lambda_local=2.0, margin=0.5, every_step=True)
+    loss = two_stream_loss(quiet, predicting, labels, config, steps)
+    assert loss.local_stream.item() == pytest.approx((log(2) + log(4 / 3)) / 2)
+    assert loss.p_local.item() == pytest.approx(0.8)
+    assert loss.rank.item() == pytest.approx(0.2)                       # 0.5 - 0.8 + 0.5
+    assert loss.total.item() == pytest.approx(log(2) + (log(2) + log(4 / 3)) + 0.2)
+
+
+def test_without_a_local_stream_the_loss_is_the_global_streams():
+    loss = global_loss(torch.tensor([[0.0, 0.0], [log(3.0), 0.0]]), torch.tensor([0, 0]), LossConfig())
+    assert loss.total.item() == loss.global_stream.item() == pytest.approx((log(2) + log(4 / 3)) / 2)
+    assert loss.p_global.item() == pytest.approx(0.625)
