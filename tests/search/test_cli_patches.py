@@ -72,6 +72,7 @@ def test_every_command_has_help_with_an_example(name, patches) -> None:
     assert f"Example: fgsearch patches {name}" in " ".join(said.split())
 
 
+@pytest.mark.slow
 def test_extract_finds_on_ray_what_threads_find_and_a_search_takes_it_from_the_cache(here, patches) -> None:
     status, said, errors = patches("extract", *BY_PEAKS, "--split", "both", "--out", "boxes")
     assert (status, errors) == (0, "")
