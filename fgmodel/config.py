@@ -108,6 +108,19 @@ class TrialConfig(_Frozen):
 
         Raises SettingError: for an unknown name, a wrong type or range, or a setting that would be ignored.
         """
+        config = cls._built(settings)
+        config.refuse_ignored()
+        config.refuse_impossible()
+        return config
+
+    @classmethod
+    def ignored_in(cls, settings: dict[str, Any]) -> set[str]:
+        """Return the names of those settings that would be ignored; raises SettingError as `from_settings` does."""
+        config = cls._built(settings)
+        return {name for name, (ignored, _) in config.ignored().items() if ignored}
+
+    @classmethod
+    def _built(cls, settings: dict[str, Any]) -> Self:
         nested: dict[str, Any] = {}
         for name, value in settings.items():
             require_setting(name)
@@ -118,8 +131,6 @@ class TrialConfig(_Frozen):
             config = cls.model_validate({k: _SECTIONS[k](**v) if k in _SECTIONS else v for k, v in nested.items()})
         except ValidationError as error:
             raise _first_problem(error, settings) from None
-        config.refuse_ignored()
-        config.refuse_impossible()
         return config
 
     def settings(self) -> dict[str, Value]:
@@ -136,7 +147,7 @@ class TrialConfig(_Frozen):
         """Raise SettingError for a setting that differs from its default and would not be used."""
         default = DEFAULTS
         mine = self.settings()
-        for name, (ignored, why) in self._ignored().items():
+        for name, (ignored, why) in self.ignored().items():
             if ignored and mine[name] != default[name]:
                 raise SettingError(name, f"'{name}': {mine[name]!r} would be ignored: {why}")
 
@@ -146,7 +157,8 @@ class TrialConfig(_Frozen):
         if k is not None and k > steps:
             raise SettingError("model.sum_steps", f"'model.sum_steps': {k} is more than model.time_steps, {steps}")
 
-    def _ignored(self) -> dict[str, tuple[bool, str]]:
+    def ignored(self) -> dict[str, tuple[bool, str]]:
+        """Return of each setting that can be without effect whether it is, and why."""
         data, model, optim = self.data, self.model, self.optim
         frozen = model.freeze_backbones
         return {

@@ -8,7 +8,7 @@ the folds of a cross-validation pool into one accuracy in which each image count
 
 from dataclasses import dataclass
 from math import log
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,13 +50,6 @@ class Evaluation:
         names = ("accuracy", "accuracy_global", "accuracy_local", "accuracy_draw_sd", "nll")
         found = {f"{split}/{name}": getattr(self, name) for name in names}
         return {name: value for name, value in found.items() if value is not None}
-
-    def write(self, file: IO[bytes]) -> None:
-        """Write the predictions of each image as npz, for paired tests."""
-        predictions = {"fused": self.predictions, "whole": self.predictions_global}
-        if self.predictions_local is not None:
-            predictions["local"] = self.predictions_local
-        np.savez(file, allow_pickle=False, labels=self.labels, **predictions)
 
 
 def observe(outputs: Outputs, model: TwoStream, *, draws: bool = False) -> Observed:

@@ -97,8 +97,13 @@ class Space:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # the list that is tried, in place of `tune`
 
     def config(self, tuned: dict[str, Any]) -> TrialConfig:
-        """Return the whole configuration of a trial; raises SettingError when it cannot be trained."""
-        return TrialConfig.from_settings({**self.fixed, **tuned, "optim.epochs": self.search.epochs})
+        """Return the whole configuration of a trial; raises SettingError when it cannot be trained.
+
+        A row leaves out what is fixed for all rows and its own variant does not have.
+        """
+        settings = {**self.fixed, **tuned, "optim.epochs": self.search.epochs}
+        left_out = TrialConfig.ignored_in(settings) - tuned.keys() if self.rows else set()
+        return TrialConfig.from_settings({name: v for name, v in settings.items() if name not in left_out})
 
     def reference(self) -> dict[str, Any]:
         """Return trial 0: the thesis' values of what is tuned, or the first choice where theirs is not among them.

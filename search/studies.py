@@ -8,10 +8,11 @@ recorded.
 import csv
 import io
 import math
+import zipfile
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +22,7 @@ from rich.text import Text
 from scipy.stats import binomtest
 
 from fgmodel.config import TrialConfig
+from fgmodel.final import right
 from search.errors import InputError, Problems
 from search.history import History, Trial
 from search.space import Space
@@ -66,7 +68,9 @@ class Row:
     against: str | None
     difference: float | None              # to the row it is compared with, in points
     p: float | None                       # exact McNemar test of that, the median over the seeds
-    verdict: str
+    verdict: str                          # on the published number
+    why: str                              # where it is not comparable
+    claim: str                            # on the published difference, which also other data can bear out
 
     @property
     def mean(self) -> float:
@@ -127,15 +131,20 @@ def table(study: Study, space: Space, history: History, predictions: Path) -> li
 def view(study: Study, rows: list[Row]) -> Group:
     """Return the table for a person."""
     shown = Table(title=study.title, title_justify="left", box=None, header_style="bold")
-    for title in ("row", "thesis %", "ours %", "against", "difference", "p", "verdict"):
-        shown.add_column(title, justify="left" if title in ("row", "against", "verdict") else "right")
+    for title in ("row", "thesis %", "ours %", "against", "difference", "p", "claim", "verdict"):
+        shown.add_column(title, justify="left" if title in ("row", "against", "claim", "verdict") else "right")
     for r in rows:
         ours = _shown(r.mean, 2) + (f" ± {r.sd:.2f}" if len(r.values) > 1 else "")
         difference = "" if r.difference is None else f"{r.difference:+.2f}"
-        shown.add_row(r.name, _shown(r.published, 2), ours, r.against or "", difference, _shown(r.p, 3), r.verdict)
+        shown.add_row(r.name, _shown(r.published, 2), ours, r.against or "", difference, _shown(r.p, 3), r.claim, r.verdict)
     seeds, images = max((len(r.values) for r in rows), default=0), rows[0].images if rows else 0
-    note = f"{seeds} seeds, {images} test images; p: exact McNemar test, the median over the seeds"
-    return Group(shown, Text(note))
+    reasons = sorted({r.why for r in rows if r.why})
+    notes = [
+        f"{seeds} seeds, {images} test images; p: exact McNemar test, the median over the seeds",
+        "claim: whether the difference is the thesis' way and significant (p < 0.05)",
+        *(f"not comparable: {why}" for why in reasons),
+    ]
+    return Group(shown, *(Text(note) for note in notes))
 
 
 def document(study: Study, rows: list[Row]) -> dict[str, Any]:
@@ -155,10 +164,11 @@ def as_csv(rows: list[Row]) -> str:
     """Return the table for a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["row", "published", "mean", "sd", "seeds", "images", "against", "difference", "p", "verdict"])
+    measured = ["published", "mean", "sd", "seeds", "images"]
+    writer.writerow(["row", *measured, "against", "difference", "p", "claim", "verdict", "why"])
     for r in rows:
         shown = [_shown(r.published, 2), _shown(r.mean, 2), _shown(r.sd, 2), len(r.values), r.images]
-        writer.writerow([r.name, *shown, r.against or "", _shown(r.difference, 2), _shown(r.p, 4), r.verdict])
+        writer.writerow([r.name, *shown, r.against or "", _shown(r.difference, 2), _shown(r.p, 4), r.claim, r.verdict, r.why])
     return text.getvalue()
 
 
@@ -167,18 +177,26 @@ def _row(name: str, study: Study, space: Space, history: History, predictions: P
     mine = _trials(said.of or name, space, history)
     values = tuple(100 * t.at(space.search.epochs, said.metric) for t in mine)
     difference = p = None
-    if said.against is not None:
-        other = study.rows[said.against]
-        theirs = _trials(other.of or said.against, space, history)
-        pairs = list(zip(mine, theirs, strict=False))
-        if pairs:
-            difference = float(np.mean([100 * (a.at(space.search.epochs, said.metric)
-                                               - b.at(space.search.epochs, other.metric)) for a, b in pairs]))
-        if said.metric == other.metric == METRIC:
-            tests = [mcnemar(_right(a, predictions), _right(b, predictions)) for a, b in pairs]
-            p = float(np.median(tests)) if tests else None
-    verdict = _verdict(study, said, space.config(space.rows[said.of or name]), values, images)
-    return Row(name, said.published, values, images, said.against, difference, p, verdict)
+    other = study.rows[said.against] if said.against is not None else None
+    if other is not None:
+        theirs = _trials(other.of or str(said.against), space, history)
+        difference, p = _compared(list(zip(mine, theirs, strict=False)), said.metric, other.metric, space, predictions)
+    why = _incomparable(study, space.config(space.rows[said.of or name]), images)
+    verdict = _verdict(said, values, images, why)
+    claim = _claim(said, other, difference, p)
+    return Row(name, said.published, values, images, said.against, difference, p, verdict, why, claim)
+
+
+def _compared(
+    pairs: list[tuple[Trial, Trial]], metric: str, other: str, space: Space, predictions: Path,
+) -> tuple[float | None, float | None]:
+    """Return the mean difference in points and the median p-value over pairs of trials of the same seed."""
+    if not pairs:
+        return None, None
+    epochs = space.search.epochs
+    differences = [100 * (a.at(epochs, metric) - b.at(epochs, other)) for a, b in pairs]
+    tests = [mcnemar(_right(a, predictions, metric), _right(b, predictions, other)) for a, b in pairs]
+    return float(np.mean(differences)), float(np.median(tests))
 
 
 def _trials(row: str, space: Space, history: History) -> list[Trial]:
@@ -187,27 +205,35 @@ def _trials(row: str, space: Space, history: History) -> list[Trial]:
     return sorted(mine, key=lambda t: int(t.settings["seed"]))
 
 
-def _right(trial: Trial, predictions: Path) -> np.ndarray:
+def _right(trial: Trial, predictions: Path, metric: str) -> np.ndarray:
     assert trial.predictions is not None
     path = predictions / trial.predictions
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file["fused"] == file["labels"])
-    except (OSError, ValueError, KeyError) as error:
+        with path.open("rb") as file:
+            return right(file, metric)
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read: {error}; delete the study's folder and run it again") from None
 
 
-def _verdict(study: Study, said: Compared, config: TrialConfig, values: tuple[float, ...], images: int) -> str:
+def _claim(said: Compared, other: Compared | None, difference: float | None, p: float | None) -> str:
+    """Return whether the published difference of two rows is there in ours."""
+    if other is None or said.published is None or other.published is None or difference is None or p is None:
+        return ""
+    if p >= SIGNIFICANT:
+        return "not decided"
+    return "holds" if (difference > 0) == (said.published > other.published) else "contrary"
+
+
+def _verdict(said: Compared, values: tuple[float, ...], images: int, why: str) -> str:
     if said.published is None:
         return ""
     if not values:
         return "not run"
-    if why := _incomparable(study, config, images):
-        return f"not comparable: {why}"
+    if why:
+        return "not comparable"
     errors = 2 * 100 * math.sqrt(said.published / 100 * (1 - said.published / 100) / images)  # two standard errors
-    word: Literal["reproduced", "not reproduced"]
-    word = "reproduced" if abs(np.mean(values) - said.published) <= errors else "not reproduced"
-    return f"{word} (within ±{errors:.1f})" if word == "reproduced" else f"{word} (beyond ±{errors:.1f})"
+    near = abs(np.mean(values) - said.published) <= errors
+    return f"reproduced (within ±{errors:.1f})" if near else f"not reproduced (beyond ±{errors:.1f})"
 
 
 def _incomparable(study: Study, config: TrialConfig, images: int) -> str:

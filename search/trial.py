@@ -13,7 +13,7 @@ from ray.tune import Trainable
 from fgmodel import store
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError
-from fgmodel.metrics import Evaluation
+from fgmodel.final import Look, look
 from fgmodel.prepare import prepare
 from fgmodel.training import Diverged, Run, best_device
 from fgmodel.trial_data import TrialData, whole
@@ -68,9 +68,9 @@ class TrialActor(Trainable):
         metrics = run.train_epoch() | run.validate()
         predictions = None
         if order.final and run.epoch >= order.to:
-            tested = run.test(prepare(run.config, self._cache, "test", device=best_device()))
-            metrics |= tested.measures("test")
-            predictions = self._keep(tested)
+            seen = look(run, prepare(run.config, self._cache, "test", device=best_device()))
+            metrics |= seen.metrics
+            predictions = self._keep(seen)
         if bad := [name for name, value in metrics.items() if not abs(value) < float("inf")]:
             raise Diverged(f"{bad[0]} is not finite at epoch {run.epoch}")
         checkpoint = self._save(run) if self._due(run) else None
@@ -104,19 +104,19 @@ class TrialActor(Trainable):
     def _due(self, run: Run) -> bool:
         return run.epoch >= self._order.to or time.monotonic() - self._saved > CHECKPOINT_SECONDS
 
-    def _keep(self, tested: Evaluation) -> str:
-        name = f"{self._name()}.npz"
-        store.write(self._checkpoints.parent / "predictions" / name, tested.write)
+    def _keep(self, seen: Look) -> str:
+        name = f"{self._stem()}.npz"
+        store.write(self._checkpoints.parent / "predictions" / name, seen.write)
         return name
 
-    def _name(self) -> str:
+    def _stem(self) -> str:
         """Return a name no other attempt can have: a file counts once a journal line names it."""
         order, run = self._order, self._run
         assert run
         return f"{order.trial}/epoch{run.epoch}-job{order.job}.{order.attempt}"
 
     def _save(self, run: Run) -> str:
-        name = f"{self._name()}.safetensors"
+        name = f"{self._stem()}.safetensors"
         (self._checkpoints / name).parent.mkdir(parents=True, exist_ok=True)
         run.save(self._checkpoints / name)
         self._saved = time.monotonic()

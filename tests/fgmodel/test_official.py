@@ -81,7 +81,7 @@ def test_the_translated_weights_give_their_logits(theirs, state, ours):
     ours.load_state_dict(official.translated(HERE, state, ours.state_dict()))   # every name, or it raises
     image, patch = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 32, 32)
     z_global, z_local = theirs(image, patch, steps=10)
-    out = ours(*ours.pooled(image, patch[:, None]))
+    out = ours(*ours.features(image, patch[:, None]))
     torch.testing.assert_close(out.global_logits, z_global, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(out.local_logits[:, 0], z_local, atol=1e-5, rtol=1e-4)
     assert z_global.std(dim=0).mean() > 1e-3    # the pictures differ, and it shows
