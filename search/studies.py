@@ -136,7 +136,8 @@ def view(study: Study, rows: list[Row]) -> Group:
     for r in rows:
         ours = _shown(r.mean, 2) + (f" ± {r.sd:.2f}" if len(r.values) > 1 else "")
         difference = "" if r.difference is None else f"{r.difference:+.2f}"
-        shown.add_row(r.name, _shown(r.published, 2), ours, r.against or "", difference, _shown(r.p, 3), r.claim, r.verdict)
+        compared = (r.against or "", difference, _shown(r.p, 3), r.claim)
+        shown.add_row(r.name, _shown(r.published, 2), ours, *compared, r.verdict)
     seeds, images = max((len(r.values) for r in rows), default=0), rows[0].images if rows else 0
     reasons = sorted({r.why for r in rows if r.why})
     notes = [
@@ -168,7 +169,8 @@ def as_csv(rows: list[Row]) -> str:
     writer.writerow(["row", *measured, "against", "difference", "p", "claim", "verdict", "why"])
     for r in rows:
         shown = [_shown(r.published, 2), _shown(r.mean, 2), _shown(r.sd, 2), len(r.values), r.images]
-        writer.writerow([r.name, *shown, r.against or "", _shown(r.difference, 2), _shown(r.p, 4), r.claim, r.verdict, r.why])
+        compared = [r.against or "", _shown(r.difference, 2), _shown(r.p, 4), r.claim]
+        writer.writerow([r.name, *shown, *compared, r.verdict, r.why])
     return text.getvalue()
 
 
