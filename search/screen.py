@@ -120,13 +120,14 @@ def trial_table(space: Space, history: History, rows: int = ROWS) -> Table:
 def ending(space: Space, history: History, steps: list[str]) -> Group:
     """Return what a person reads when a launch ends: the best trials, the result, what to do next."""
     metric, best = space.search.objective, confirm.best(space.search, history)
+    how = history.finished.how if history.finished else "interrupted"
+    endings = {"complete": "complete", "budget": "the budget is spent; everything reported is kept"}
+    said = endings.get(how, "stopped; everything reported is kept")
     if best is None:
         failures = [f"  #{t.number}: {t.failure}" for t in history.trials.values() if t.failure]
-        return Group(*(Text(line) for line in ["no trial has finished a rung", *failures, *steps[:1]]))
-    how = history.finished.how if history.finished else "interrupted"
-    said = {"complete": "complete", "budget": "the budget is spent; everything reported is kept"}
+        return Group(*(Text(line) for line in [f"{said}: no trial has finished a rung", *failures, *steps[:1]]))
     result = f"best #{best.number}, {metric} {best.at(best.rung, metric):.3f} after {best.rung} epochs"
-    first = f"{said.get(how, 'stopped; everything reported is kept')}: {result}{_reference_said(history, metric)}"
+    first = f"{said}: {result}{_reference_said(history, metric)}"
     race = [f"  #{c.trial.number:<6} {c.said()}" for c in confirm.confirmed(space.search, history)]
     lines = [first, *(["finalists, trained again:"] if race else []), *race, *(f"  {step}" for step in steps)]
     return Group(trial_table(space, history), Text(), *(Text(line) for line in lines))
