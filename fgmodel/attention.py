@@ -4,15 +4,20 @@ B  patches in the batch      T  time steps      H  width of the LSTM's states
 """
 
 from math import sqrt
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Kind: TypeAlias = Literal["per_step", "shared", "last", "mean", "sum"]
 
-def temporal_attention(kind: Literal["per_step", "shared", "last", "mean"], time_steps: int, width: int) -> nn.Module:
-    """Return the module that turns states (B T H) into weights α (B T), each row ≥ 0 and summing to 1 over time."""
+
+def temporal_attention(kind: Kind, time_steps: int, width: int, sum_steps: int | None = None) -> nn.Module:
+    """Return the module that turns states (B T H) into weights α (B T), each row ≥ 0 and summing to 1 over time.
+
+    Under `sum` the first `sum_steps` states (all unless given) have weight 1 each, as in Table 6.2.
+    """
     match kind:
         case "per_step":
             return PerStepAttention(time_steps, width)
@@ -22,6 +27,9 @@ def temporal_attention(kind: Literal["per_step", "shared", "last", "mean"], time
             return FixedAttention([0.0] * (time_steps - 1) + [1.0])
         case "mean":
             return FixedAttention([1 / time_steps] * time_steps)
+        case "sum":
+            k = time_steps if sum_steps is None else sum_steps
+            return FixedAttention([1.0] * k + [0.0] * (time_steps - k))
 
 
 def attended(alpha: Float[Tensor, "B T"], states: Float[Tensor, "B T H"]) -> Float[Tensor, "B H"]:
@@ -57,7 +65,7 @@ class SharedAttention(nn.Module):
 
 
 class FixedAttention(nn.Module):
-    """Weights that are not learned: the last state alone, or the mean of all."""
+    """Weights that are not learned: the last state alone, the mean of all, or the sum of the first."""
 
     alpha: Tensor
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from fgmodel.errors import InputError
 from fgmodel.trunks import PROBE, Trunk, Weights, find_trunk
 
 
@@ -45,13 +46,15 @@ class Backbone(nn.Module):
 
 
 def backbone(
-    name: str, weights: Weights, *, drop_last_pool: bool = False, stride16: bool = False,
+    name: str, weights: Weights, *, drop_last_pool: bool = False, stride16: bool = False, unstrided: bool = False,
 ) -> Backbone:
     """Return the trunk called `name`, up to its last map; with `stride16`, up to its last map of that stride.
 
     `drop_last_pool` leaves out a max pool that ends the trunk (VGG's; the released code, thesis §1 row 3); others have
-    none. Random weights are always the same draw, so that what they compute can be cached.
-    Raises InputError: for an unknown name (with the nearest ones) and for weights that cannot be had.
+    none. `unstrided` keeps the last stage, at stride 16 instead of 32 (chapter 7). Random weights are always the same
+    draw, so that what they compute can be cached.
+    Raises InputError: for an unknown name (with the nearest ones), for weights that cannot be had, and for a trunk
+    whose last stage has no stride to take away.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -59,6 +62,8 @@ def backbone(
     found = Backbone(trunk, f"{name}:{weights}:{_digest(trunk.module)}")
     if drop_last_pool:
         _drop_last_pool(found)
+    if unstrided:
+        _unstride(found, name)
     return found
 
 
@@ -94,6 +99,21 @@ def _drop_last_pool(b: Backbone) -> None:
     last = _calls(b)[-1]
     if isinstance(last.module, nn.MaxPool2d):
         b.set_submodule(last.name, nn.Identity())
+
+
+def _unstride(b: Backbone, name: str) -> None:
+    """Set the convolutions that halve the map last to stride 1, as §1 does with ResNet34's layer4."""
+    calls, side = _calls(b), _probe(b).shape[-1]
+    halving = [call.module for call in calls if call.returned.shape[-1] == side < call.given.shape[-1]]
+    convolutions = [module for module in halving if isinstance(module, nn.Conv2d)]
+    possible = side == PROBE // 32 and len(convolutions) == len(halving)    # a pool on a shortcut cannot follow
+    for module in convolutions if possible else ():
+        module.stride = (1, 1)
+    if not possible or _probe(b).shape[-1] != PROBE // 16:
+        raise InputError(
+            f"model.local_stride16: '{name}' does not come to stride 32 by convolutions that could do without; "
+            "resnet34 does, or leave it false",
+        )
 
 
 @dataclass(frozen=True)

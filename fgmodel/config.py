@@ -22,13 +22,14 @@ class _Frozen(BaseModel):
 class DataConfig(_Frozen):
     """Which images a trial sees and how they are cut."""
 
-    dataset: Literal["cub", "folders", "finches"] = "cub"
+    dataset: Literal["cub", "dogs", "folders", "finches"] = "cub"
     root: str = ""                                      # folder of the images; finches need none
     bad_images: Literal["refuse", "skip"] = "refuse"    # what to do with a file that is no image
     finches_per_species: int = Field(70, ge=8, le=10_000)
     seed: int = Field(0, ge=0)                          # draws finches and cuts validation; never the trial's seed
     validation: float = Field(0.1, gt=0, lt=1)          # share of train held out, stratified (TH silent; §8.1)
     folds: int = Field(0, ge=0, le=20)                  # k ≥ 2: k-fold cross-validation over train instead
+    validation_seed: int = Field(0, ge=0)               # another one holds out other images of the same share
     frame_size: int = Field(448, ge=32, le=1024)        # images are squashed to this square once; boxes live in it
     image_size: int = Field(448, ge=32, le=1024)        # TH: global stream's input
     patch_size: int = Field(224, ge=32, le=1024)        # TH: local stream's input
@@ -37,6 +38,7 @@ class DataConfig(_Frozen):
     patch_scale: float | None = Field(None, gt=0, le=8)  # boxes enlarged so; the extractor's own unless set
     patches_per_image: int = Field(10, ge=1, le=64)     # TH: N = 10
     evaluation_patches: Literal["mean_all", "top1", "random"] = "mean_all"
+    evaluation_draws: int = Field(1, ge=1, le=100)      # seeded draws of `random`; TH's protocol wants 5 (§3)
     augmentation: Literal["none", "flip", "standard"] = "none"
 
 
@@ -49,9 +51,16 @@ class ModelConfig(_Frozen):
     freeze_backbones: bool = False                      # True: pooled features are computed once and shared
     drop_last_pool: bool = True                         # CO: the patch trunk ends at 14x14, not 7x7
     global_addon: bool = False                          # CO: two 1x1 convolutions before the global head
+    dropout: float = Field(0.0, ge=0, lt=1)             # share of pooled features left out in training; none in TH
+    local_stream: Literal["none", "trunk", "lstm"] = "lstm"  # TH Table 6.1: rows a, b, and c or d
     hidden_size: int = Field(512, ge=1, le=4096)        # TH
     time_steps: int = Field(10, ge=1, le=64)            # T; TH's tables run to 10
-    attention: Literal["per_step", "shared", "last", "mean"] = "per_step"  # TH: W^t a step, Eq. 3.6
+    attention: Literal["per_step", "shared", "last", "mean", "sum"] = "per_step"  # TH: W^t a step, Eq. 3.6
+    sum_steps: int | None = Field(None, ge=1, le=64)    # k of Σ_1..k H^t (TH Table 6.2); T unless set
+    spatial_attention: Literal["none", "between_steps", "between_layers"] = "none"  # TH ch. 7; off in its tables
+    attention_heads: int = Field(1, ge=1, le=16)        # TH: one spatial query a step
+    local_stride16: bool = False                        # ch. 7: the last stage keeps stride 16; 14x14 cells, not 7x7
+    fusion: Literal["logits", "probs", "logprobs"] = "logits"  # what is added at test; TH: "features", read as logits
     fusion_weight: float | None = Field(None, ge=0, le=100)  # z_g + w z_l at test; λ' unless set (TH 3.1.5)
 
 
@@ -61,7 +70,9 @@ class LossConfig(_Frozen):
     lambda_rank: float = Field(0.5, ge=0, le=100)       # λ,  TH
     lambda_local: float = Field(1.0, ge=0, le=100)      # λ', TH
     margin: float = Field(0.5, ge=0, le=1)              # TH
+    label_smoothing: float = Field(0.0, ge=0, lt=1)     # of both cross-entropies; none in TH (§7: 0 … 0.1)
     detach_global: bool = True                          # the global prediction is a reference (TH's prose)
+    every_step: bool = False                            # TH Table 6.1c: each step through the head has its own CE
 
 
 class OptimConfig(_Frozen):
@@ -97,6 +108,19 @@ class TrialConfig(_Frozen):
 
         Raises SettingError: for an unknown name, a wrong type or range, or a setting that would be ignored.
         """
+        config = cls._built(settings)
+        config.refuse_ignored()
+        config.refuse_impossible()
+        return config
+
+    @classmethod
+    def ignored_in(cls, settings: dict[str, Any]) -> set[str]:
+        """Return the names of those settings that would be ignored; raises SettingError as `from_settings` does."""
+        config = cls._built(settings)
+        return {name for name, (ignored, _) in config.ignored().items() if ignored}
+
+    @classmethod
+    def _built(cls, settings: dict[str, Any]) -> Self:
         nested: dict[str, Any] = {}
         for name, value in settings.items():
             require_setting(name)
@@ -107,7 +131,6 @@ class TrialConfig(_Frozen):
             config = cls.model_validate({k: _SECTIONS[k](**v) if k in _SECTIONS else v for k, v in nested.items()})
         except ValidationError as error:
             raise _first_problem(error, settings) from None
-        config.refuse_ignored()
         return config
 
     def settings(self) -> dict[str, Value]:
@@ -124,11 +147,18 @@ class TrialConfig(_Frozen):
         """Raise SettingError for a setting that differs from its default and would not be used."""
         default = DEFAULTS
         mine = self.settings()
-        for name, (ignored, why) in self._ignored().items():
+        for name, (ignored, why) in self.ignored().items():
             if ignored and mine[name] != default[name]:
                 raise SettingError(name, f"'{name}': {mine[name]!r} would be ignored: {why}")
 
-    def _ignored(self) -> dict[str, tuple[bool, str]]:
+    def refuse_impossible(self) -> None:
+        """Raise SettingError for settings that are right by themselves and not together."""
+        k, steps = self.model.sum_steps, self.model.time_steps
+        if k is not None and k > steps:
+            raise SettingError("model.sum_steps", f"'model.sum_steps': {k} is more than model.time_steps, {steps}")
+
+    def ignored(self) -> dict[str, tuple[bool, str]]:
+        """Return of each setting that can be without effect whether it is, and why."""
         data, model, optim = self.data, self.model, self.optim
         frozen = model.freeze_backbones
         return {
@@ -141,12 +171,34 @@ class TrialConfig(_Frozen):
             "optim.step_epochs": (optim.schedule != "step", "it belongs to optim.schedule: step"),
             "optim.milestones": (optim.schedule != "milestones", "it belongs to optim.schedule: milestones"),
             "optim.decay": (optim.schedule in ("cosine", "constant"), f"optim.schedule is {optim.schedule}"),
+            "data.evaluation_draws": (
+                data.evaluation_patches != "random", "it belongs to data.evaluation_patches: random",
+            ),
+            **self._ignored_by_variant(),
+        }
+
+    def _ignored_by_variant(self) -> dict[str, tuple[bool, str]]:
+        """Return what the local stream leaves unused; not what decides the boxes, which all rows of a table share."""
+        model, kind = self.model, self.model.local_stream
+        why = f"model.local_stream is {kind}"
+        return {
+            **dict.fromkeys(_OF_LOCAL_STREAM, (kind == "none", why)),
+            **dict.fromkeys(_OF_TIME_STEPS, (kind != "lstm", why)),
+            "model.sum_steps": (model.attention != "sum", "it belongs to model.attention: sum"),
+            "model.attention_heads": (model.spatial_attention == "none", "model.spatial_attention is none"),
         }
 
 
 _SECTIONS: dict[str, type[_Frozen]] = {
     "data": DataConfig, "model": ModelConfig, "loss": LossConfig, "optim": OptimConfig,
 }
+_OF_LOCAL_STREAM = (
+    "model.drop_last_pool", "model.local_stride16", "model.fusion", "model.fusion_weight", "optim.lr_local",
+    "loss.lambda_rank", "loss.lambda_local", "loss.margin", "loss.detach_global",
+)
+_OF_TIME_STEPS = (
+    "model.hidden_size", "model.time_steps", "model.attention", "model.spatial_attention", "loss.every_step",
+)
 DEFAULTS: dict[str, Value] = TrialConfig().settings()
 """Every setting's dotted name with the thesis' value."""
 

@@ -17,15 +17,30 @@ from PIL import Image
 from fgmodel import finches
 from fgmodel.config import DataConfig
 from fgmodel.digests import examine
+from fgmodel.dogs import list_dogs
 from fgmodel.errors import InputError
 from fgmodel.images import NotAnImage, read_rgb
 from fgmodel.listings import Listing, list_cub, list_folders
 from fgmodel.progress import Progress, silent
 from fgmodel.splits import Fold, divide, split_hash
 
-__all__ = ["Dataset", "Fold", "Split", "cut_validation", "open_dataset", "split_hash"]
+__all__ = ["NOTES", "Dataset", "Fold", "Split", "cut_validation", "open_dataset", "split_hash"]
 
 Split = Literal["train", "test"]
+
+NOTES: dict[str, tuple[str, ...]] = {                     # thesis §8.2
+    "cub": ("22 to 23 test images of CUB-200-2011 are in ImageNet too: a trunk pretrained there has seen them",),
+    "dogs": ("Stanford Dogs was cut from ImageNet: a trunk pretrained there may have seen the test images",),
+    "folders": (),
+    "finches": (),
+}
+"""What a reader of a test accuracy must know, by `data.dataset`."""
+
+_HOLDS = {
+    "cub": "images.txt and images/",
+    "dogs": "Images/ and train_list.mat",
+    "folders": "train/ and test/, or one folder a class",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,7 @@ class Dataset:
     part_boxes: np.ndarray | None    # (n,4) float32 x1 y1 x2 y2 as fractions of the image; finches only
     skipped: tuple[str, ...]         # unusable files left out, with the reason
     read: Callable[[int], Image.Image]
+    notes: tuple[str, ...] = ()      # what a reader of its test accuracy must know
 
     @cached_property
     def fingerprint(self) -> str:
@@ -73,8 +89,7 @@ def open_dataset(data: DataConfig, cache: Path, progress: Progress = silent) -> 
     if data.dataset == "finches":
         return _draw_finches(data)
     root = _root(data)
-    listing = list_cub(root) if data.dataset == "cub" else list_folders(root, data.seed)
-    return _examined(root, listing, data, cache, progress)
+    return _examined(root, _list(root, data), data, cache, progress)
 
 
 def cut_validation(dataset: Dataset, data: DataConfig) -> tuple[Fold, ...]:
@@ -82,8 +97,18 @@ def cut_validation(dataset: Dataset, data: DataConfig) -> tuple[Fold, ...]:
     return divide(dataset.labels[dataset.train], dataset.classes, data)
 
 
+def _list(root: Path, data: DataConfig) -> Listing:
+    match data.dataset:
+        case "cub":
+            return list_cub(root)
+        case "dogs":
+            return list_dogs(root)
+        case _:
+            return list_folders(root, data.seed)
+
+
 def _root(data: DataConfig) -> Path:
-    holds = "images.txt and images/" if data.dataset == "cub" else "train/ and test/, or one folder a class"
+    holds = _HOLDS[data.dataset]
     if not data.root:
         raise InputError(f"data.root is not set; give the folder that holds {holds}")
     root = Path(data.root).expanduser()
@@ -105,7 +130,7 @@ def _examined(root: Path, listing: Listing, data: DataConfig, cache: Path, progr
     return Dataset(
         name=root.resolve().name, classes=listing.classes, names=names, labels=labels, train=train,
         digests=tuple(known[i].sha256 for i in good), part_boxes=None, skipped=tuple(bad),
-        read=lambda i: read_rgb(listing.folder / names[i]),
+        read=lambda i: read_rgb(listing.folder / names[i]), notes=NOTES[data.dataset],
     )
 
 

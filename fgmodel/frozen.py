@@ -5,6 +5,7 @@ Legend: B images, S pixels of the frame, s pixels of the trunk's input, D channe
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -31,6 +32,7 @@ class FrozenTrunk:
     weights: Weights
     drop_last_pool: bool = False
     stride16: bool = False
+    unstrided: bool = False
     device: str = "cpu"
 
     @property
@@ -40,7 +42,7 @@ class FrozenTrunk:
 
     def identity(self) -> list[str | bool]:
         """Return what decides its maps, for keys of what is computed with them; the device is no part of it."""
-        return [self.model.weights_id, self.drop_last_pool, self.stride16]
+        return [self.model.weights_id, self.drop_last_pool, self.stride16, *(["unstrided"] if self.unstrided else [])]
 
     @torch.inference_mode()
     def maps(self, images: Float[Tensor, "B 3 s s"]) -> Float[Tensor, "B D h w"]:
@@ -68,11 +70,17 @@ def each_batch(
     """
     step = max(1, batch_size(size, device) // images_a_row)
     slices = [slice(a, min(a + step, rows.stop)) for a in range(rows.start, rows.stop, step)]
+    with one_thread_each() as threads, ThreadPoolExecutor(threads if device == "cpu" else 1) as pool:
+        yield from pool.map(work, slices)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[int]:
+    """Have every computation keep to its own thread meanwhile; gives how many threads there were."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads if device == "cpu" else 1) as pool:
-            yield from pool.map(work, slices)
+        yield threads
     finally:
         torch.set_num_threads(threads)
 
@@ -92,5 +100,8 @@ def resized(images: Float[Tensor, "B 3 S S"], size: int) -> Float[Tensor, "B 3 s
 
 @lru_cache(maxsize=4)   # global and local stream, and the extractor's trunk
 def _loaded(trunk: FrozenTrunk) -> Backbone:
-    loaded = backbone(trunk.name, trunk.weights, drop_last_pool=trunk.drop_last_pool, stride16=trunk.stride16)
+    loaded = backbone(
+        trunk.name, trunk.weights,
+        drop_last_pool=trunk.drop_last_pool, stride16=trunk.stride16, unstrided=trunk.unstrided,
+    )
     return freeze(loaded).to(trunk.device)

@@ -5,6 +5,7 @@ B  images of a batch      K  patches of each      n  images of the fold's traini
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from fgmodel.batches import Batch, Source, draw, evaluation_picks
 from fgmodel.config import TrialConfig
-from fgmodel.losses import Loss, two_stream_loss
-from fgmodel.metrics import Observed, observe
+from fgmodel.losses import Loss, global_loss, two_stream_loss
+from fgmodel.metrics import Observed, observe, step_logits
 from fgmodel.model import Outputs, TwoStream
+from fgmodel.posthoc import Held, ModelStates, hold
 from fgmodel.schedule import rate_factor
 
 _PATCHES_AT_ONCE = 250
@@ -59,13 +61,16 @@ class Learner:
     @torch.inference_mode()
     def observe(self, source: Source, rows: Int[Tensor, " m"]) -> list[Observed]:
         """Return what validation keeps of each of the images, in order, in batches."""
-        self.model.eval()
-        picks = evaluation_picks(self._config.data, len(rows), source.patches_per_image)          # m K
-        frozen = self._config.model.freeze_backbones
-        patches = _PATCHES_AT_ONCE if frozen else self._config.optim.batch_size  # no more pixels than in training
-        size = max(1, patches // picks.shape[1])
-        batches = zip(torch.split(rows, size), torch.split(picks, size), strict=True)
-        return [observe(self._forward(source.evaluation(*batch)), self.model) for batch in batches]
+        draws = self._config.data.evaluation_patches == "random"
+        return [observe(outputs, self.model, draws=draws) for outputs in self._evaluated(source, rows)]
+
+    @torch.inference_mode()
+    def hold(self, source: Source, rows: Int[Tensor, " m"], labels: Int[Tensor, " n_all"]) -> ModelStates:
+        """Return the states of each of the images, in order, with the head that reads them."""
+        draws = self._config.data.evaluation_patches == "random"
+        parts = [hold(outputs, draws=draws) for outputs in self._evaluated(source, rows)]
+        head = deepcopy(self.model.local_head).cpu().requires_grad_(False)  # noqa: FBT003  torch's own signature
+        return ModelStates(head, labels[rows], Held(*(torch.cat(column) for column in zip(*parts, strict=True))))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that decides how training goes on: weights, buffers, momentum."""
@@ -81,10 +86,19 @@ class Learner:
             for name, value in self.tensors().items():
                 value.copy_(tensors[name])  # in place: each keeps its device and memory format
 
+    def _evaluated(self, source: Source, rows: Int[Tensor, " m"]) -> Iterator[Outputs]:
+        self.model.eval()
+        picks = evaluation_picks(self._config.data, len(rows), source.patches_per_image)          # m K
+        frozen = self._config.model.freeze_backbones
+        patches = _PATCHES_AT_ONCE if frozen else self._config.optim.batch_size  # no more pixels than in training
+        size = max(1, patches // max(1, picks.shape[1]))
+        for batch in zip(torch.split(rows, size), torch.split(picks, size), strict=True):
+            yield self._forward(source.evaluation(*batch))
+
     def _step(self, rows: Int[Tensor, " B"], draws: Float[Tensor, "B R"]) -> Float[Tensor, " parts"]:
         outputs = self._forward(self._source.training(rows, draws))                                # K = 1
         labels = self._labels[rows.to(self._device)]
-        loss = two_stream_loss(outputs.global_logits, outputs.local_logits[:, 0], labels, self._config.loss)
+        loss = self._loss(outputs, labels)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss.total)
         if self._config.optim.clip_norm is not None:
@@ -92,13 +106,19 @@ class Learner:
         self._optimizer.step()
         return len(rows) * torch.stack([*loss, torch.ones_like(loss.total)]).detach()
 
+    def _loss(self, outputs: Outputs, labels: Int[Tensor, " B"]) -> Loss:
+        if self._config.model.local_stream == "none":
+            return global_loss(outputs.global_logits, labels, self._config.loss)
+        steps = step_logits(self.model, outputs.states)[:, 0] if self._config.loss.every_step else None  # B T C
+        return two_stream_loss(outputs.global_logits, outputs.local_logits[:, 0], labels, self._config.loss, steps)
+
     def _forward(self, batch: Batch) -> Outputs:
         outputs: Outputs
         if self._config.model.freeze_backbones:
             outputs = self.model(*batch)
         else:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.optim.precision == "bf16"):
-                features = self.model.pooled(*batch)
+                features = self.model.features(*batch)
             outputs = self.model(*features)  # LSTM, softmax and loss stay in full precision (§3)
         return outputs
 

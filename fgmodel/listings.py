@@ -1,7 +1,7 @@
 """Which images a folder says it has: CUB-200-2011's four text files, or folders named after classes."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,15 @@ class Listing:
     train: np.ndarray            # (n,) bool
 
 
+def require_same_files(root: Path, folder: str, listed: Collection[str], lists: str) -> None:
+    """Raise InputError naming the first image that `lists` name and ROOT/FOLDER lacks, or the other way round."""
+    present, named = set(_images_below(root / folder)), set(listed)
+    if absent := sorted(named - present):
+        raise InputError(f"{root}: {lists} lists {absent[0]}, which is not in {folder}/ ({len(absent)} such)")
+    if extra := sorted(present - named):
+        raise InputError(f"{root}: {folder}/{extra[0]} is not listed in {lists} ({len(extra)} such)")
+
+
 def list_cub(root: Path) -> Listing:
     """Return the images of a folder in CUB-200-2011's layout, as its text files list them.
 
@@ -38,7 +47,8 @@ def list_cub(root: Path) -> Listing:
     _require_same_ids(root, paths, train, "train_test_split.txt")
     _require_values(root / "image_class_labels.txt", labels, classes, "no class of classes.txt")
     _require_values(root / "train_test_split.txt", train, ("0", "1"), "neither 1 (train) nor 0 (test)")
-    _require_same_files(root, set(paths.values()))
+    _require_listed_once(root, paths)
+    require_same_files(root, "images", paths.values(), "images.txt")
     ids = sorted(paths, key=lambda i: Path(paths[i]).parts)
     order = {class_id: label for label, class_id in enumerate(classes)}
     return Listing(
@@ -74,7 +84,11 @@ def list_folders(root: Path, seed: int) -> Listing:
 def _table(path: Path) -> dict[str, str]:
     """Return a file of lines `id value`, in the file's order."""
     rows: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         key, _, value = line.strip().partition(" ")
@@ -100,14 +114,12 @@ def _require_values(path: Path, rows: dict[str, str], allowed: Iterable[str], ot
             raise InputError(f"{path}: image {key} has '{value}', which is {otherwise}")
 
 
-def _require_same_files(root: Path, listed: set[str]) -> None:
-    present = set(_images_below(root / "images"))
-    if listed - present:
-        absent = sorted(listed - present)
-        raise InputError(f"{root}: images.txt lists {absent[0]}, which is not in images/ ({len(absent)} such)")
-    if present - listed:
-        extra = sorted(present - listed)
-        raise InputError(f"{root}: images/{extra[0]} is not listed in images.txt ({len(extra)} such)")
+def _require_listed_once(root: Path, paths: dict[str, str]) -> None:
+    first: dict[str, str] = {}
+    for key, path in paths.items():
+        if path in first:
+            raise InputError(f"{root}: images.txt lists {path} twice, as image {first[path]} and as image {key}")
+        first[path] = key
 
 
 # --- class folders ----------------------------------------------------------------------------------------------------

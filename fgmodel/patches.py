@@ -35,11 +35,11 @@ class Patches:
         content.update(np.ascontiguousarray(self.boxes, "<i2").tobytes())
         return f"sha256:{content.hexdigest()}"
 
-    def first(self, count: int, where: str) -> "Patches":
-        """Return the `count` best of each image. Raises InputError: where there are fewer."""
+    def first(self, count: int, where: str, asked: str = "data.patches_per_image:") -> "Patches":
+        """Return the `count` best of each image. Raises InputError: where there are fewer; `asked` names who asks."""
         held = self.boxes.shape[1]
         if count > held:
-            raise InputError(f"data.patches_per_image: {count}, but {where} holds {held} boxes an image")
+            raise InputError(f"{asked} {count}, but {where} holds {held} boxes an image")
         return Patches(self.boxes[:, :count], self.scores[:, :count], self.frame, self.method)
 
     def rescaled(self, frame: int) -> "Patches":
@@ -87,17 +87,24 @@ def read_patches(path: Path, names: Sequence[str]) -> Patches:
 
     Raises InputError: where it is none, is damaged, or belongs to other images than `names`.
     """
+    held, patches = read_any_patches(path)
+    _require_names(path, held, names)
+    return patches
+
+
+def read_any_patches(path: Path) -> tuple[list[str], Patches]:
+    """Return the names and patches of whatever images a file of ours holds. Raises InputError: where it is none."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:   # np.load leaks a torn file
             held = {name: file[name] for name in ("names", "frame", "boxes", "scores", "method")}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no patch file of ours: {' '.join(str(error).split())}") from None
-    _require_names(path, held["names"].tolist(), names)
+    names = held["names"].tolist()
     patches = Patches(held["boxes"], held["scores"], int(held["frame"]), str(held["method"]))
     if patches.boxes.dtype != np.int16 or patches.scores.shape != patches.boxes.shape[:2]:
         raise InputError(f"{path} is no patch file of ours: its arrays do not fit together")
     require_boxes(path, patches.boxes, patches.frame, len(names))
-    return patches
+    return names, patches
 
 
 def require_boxes(path: Path, boxes: np.ndarray, frame: int, images: int) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from fgmodel.cache import Frames, global_path, local_path
+from fgmodel.cache import Frames, global_path, local_path, maps_path
 from fgmodel.config import TrialConfig
 from fgmodel.datasets import open_dataset
 from fgmodel.extraction import EXTRACTORS, boxes_path
 from fgmodel.frozen import FrozenTrunk, batch_size
 from fgmodel.patches import read_patches
 from fgmodel.prepare import extraction_trunk, find_patches, stream_trunks
+from fgmodel.trial_data import patch_features
 
 TIMED_IMAGES = 4
 
@@ -45,9 +46,12 @@ def pending(config: TrialConfig, cache: Path) -> tuple[Pending, ...]:
         if not global_path(frames, whole, data.image_size).exists():
             seconds = len(frames) * _image_seconds(whole, data.image_size)
             steps.append(Pending(f"features of {len(frames)} images", seconds))
-        if patches is None or not local_path(frames, patches, local, data.patch_size).exists():
+        kept = patch_features(config.model)
+        where = maps_path if kept == "maps" else local_path
+        if kept and (patches is None or not where(frames, patches, local, data.patch_size).exists()):
             seconds = len(frames) * each * _image_seconds(local, data.patch_size)
-            steps.append(Pending(f"features of {len(frames) * each} patches", seconds))
+            what = "maps" if kept == "maps" else "features"
+            steps.append(Pending(f"{what} of {len(frames) * each} patches", seconds))
     return tuple(steps)
 
 
@@ -55,13 +59,21 @@ def _patches(config: TrialConfig, frames: Frames, steps: list[Pending]) -> str |
     """Return the hash of the boxes; None, and a step, where an extractor has yet to find them."""
     if config.data.patches not in EXTRACTORS:
         return find_patches(config, frames).hash
-    extractor, trunk = EXTRACTORS[config.data.patches], extraction_trunk(config)
+    trunk = extraction_trunk(config)
     path = boxes_path(config.data.patches, frames, trunk, config.data.patches_per_image, config.data.patch_scale)
     if path.exists():
         return read_patches(path, frames.dataset.names_of("train")).hash
-    seconds = len(frames) * _image_seconds(trunk, extractor.size) if extractor.size else 0.0
-    steps.append(Pending(f"boxes by {config.data.patches}", seconds))
+    steps.append(Pending(f"boxes by {config.data.patches}", boxes_seconds(config.data.patches, frames, trunk)))
     return None
+
+
+def boxes_seconds(method: str, frames: Frames, trunk: FrozenTrunk) -> float:
+    """Return a forecast of how long finding a split's boxes takes: of train, with what is fitted on it."""
+    extractor = EXTRACTORS[method]
+    if not extractor.size:
+        return 0.0
+    passes = extractor.passes(len(frames)) if frames.split == "train" else 1.0
+    return passes * len(frames) * _image_seconds(extractor.trunk(trunk), extractor.size)
 
 
 def _image_seconds(trunk: FrozenTrunk, size: int) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fgmodel.cache import Frames, global_features, local_features
+from fgmodel.cache import Frames, global_features, local_features, local_maps
 from fgmodel.config import TrialConfig
 from fgmodel.datasets import Dataset, Fold, Split, cut_validation, open_dataset, split_hash
 from fgmodel.errors import InputError
@@ -14,7 +14,7 @@ from fgmodel.frozen import FrozenTrunk
 from fgmodel.patches import Patches, read_patches
 from fgmodel.progress import Progress, silent
 from fgmodel.released import read_released
-from fgmodel.trial_data import TrialData, read_record, record_path, write_record
+from fgmodel.trial_data import TrialData, patch_features, read_record, record_path, write_record
 
 
 def prepare(
@@ -36,17 +36,21 @@ def prepare(
 
 def _computed(config: TrialConfig, dataset: Dataset, frames: Frames, device: str) -> TrialData:
     patches = find_patches(config, frames, device)
-    whole = local = None
+    whole = local = maps = None
     if config.model.freeze_backbones:
         of_images, of_patches = stream_trunks(config, device)
         whole = global_features(frames, of_images, config.data.image_size)
-        local = local_features(frames, patches, of_patches, config.data.patch_size)
+        match patch_features(config.model):
+            case "pooled":
+                local = local_features(frames, patches, of_patches, config.data.patch_size)
+            case "maps":
+                maps = local_maps(frames, patches, of_patches, config.data.patch_size)
     names = dataset.names_of(frames.split)
     folds = cut_validation(dataset, config.data) if frames.split == "train" else (_nothing(),)
     return TrialData(
         classes=dataset.classes, names=names, labels=dataset.labels[dataset.rows(frames.split)], folds=folds,
         boxes=patches.boxes, frames=None if config.model.freeze_backbones else frames.array,
-        global_features=whole, local_features=local,
+        global_features=whole, local_features=local, local_maps=maps,
         fingerprint=dataset.fingerprint, split=split_hash(names, folds), patches=patches.hash,
     )
 
@@ -71,12 +75,13 @@ def find_patches(config: TrialConfig, frames: Frames, device: str = "cpu") -> Pa
 
 
 def stream_trunks(config: TrialConfig, device: str = "cpu") -> tuple[FrozenTrunk, FrozenTrunk]:
-    """Return the trunks of the global and the local stream; only the local one may lose its last pool (§1 row 3)."""
+    """Return the trunks of both streams; only the local one may lose its last pool (§1 row 3) or its last stride."""
     model = config.model
-    return (
-        FrozenTrunk(model.global_backbone, model.weights, device=device),
-        FrozenTrunk(model.local_backbone, model.weights, drop_last_pool=model.drop_last_pool, device=device),
+    local = FrozenTrunk(
+        model.local_backbone, model.weights,
+        drop_last_pool=model.drop_last_pool, unstrided=model.local_stride16, device=device,
     )
+    return FrozenTrunk(model.global_backbone, model.weights, device=device), local
 
 
 def extraction_trunk(config: TrialConfig, device: str = "cpu") -> FrozenTrunk:

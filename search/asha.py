@@ -33,7 +33,7 @@ class Ladder:
 
     def rank(self, history: History, rung: int) -> list[Trial]:
         """Return the trials that finished `rung`, best first; a tie goes to the lower val/nll, then to the elder."""
-        return sorted((t for t in history.trials.values() if t.rung >= rung), key=lambda t: self.key(t, rung))
+        return sorted((t for t in history.candidates if t.rung >= rung), key=lambda t: self.key(t, rung))
 
     def key(self, trial: Trial, rung: int) -> tuple[float, float, int]:
         """Return what trials are sorted by at `rung`: smaller is better."""
@@ -43,7 +43,7 @@ class Ladder:
     def next(self, history: History) -> Promotion | None:
         """Return the promotion that is due, the highest rung first; None when a new trial should start."""
         due = None
-        settled = len(history.trials) >= self.search.trials  # no further trial can arrive at the rung
+        settled = len(history.candidates) >= self.search.trials  # no further trial can arrive at the rung
         for rung, to in pairwise(self.search.rungs):
             settled = settled and not any(job.to <= rung for job in history.live.values())
             if climber := self._climber(history, rung, settled=settled):
@@ -57,7 +57,7 @@ class Ladder:
         ranked = [t.number for t in self.rank(history, trial.rung)]
         return ranked.index(trial.number) >= math.ceil(len(ranked) / self.search.reduction)
 
-    def best(self, history: History) -> Trial | None:
+    def leader(self, history: History) -> Trial | None:
         """Return the best trial of the highest rung that any has finished without failing later."""
         for rung in reversed(self.search.rungs):
             for trial in self.rank(history, rung):

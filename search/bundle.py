@@ -20,6 +20,15 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Confirmation(_Frozen):
+    """The race over seeds: fresh runs of the trial that did not choose it."""
+
+    mean: float
+    sd: float
+    seeds: int
+    finalists: int  # it is the best of so many
+
+
 class Validation(_Frozen):
     """What the search measured; selection makes it optimistic."""
 
@@ -29,6 +38,7 @@ class Validation(_Frozen):
     epochs: int
     kind: Literal["single cut", "cross-validation"]
     trials: int  # it is the best of so many
+    confirmed: Confirmation | None = None
 
 
 class Data(_Frozen):
@@ -62,8 +72,9 @@ class Origin(_Frozen):
 
     def said(self) -> str:
         """Return the validation result in a few words."""
-        v = self.validation
-        return f"{v.objective} {v.value:.4f} after {v.epochs} epochs ({v.kind}, best of {v.trials})"
+        v, c = self.validation, self.validation.confirmed
+        again = f"; {c.mean:.4f} ± {c.sd:.4f} over {c.seeds} fresh seeds, best of {c.finalists} finalists" if c else ""
+        return f"{v.objective} {v.value:.4f} after {v.epochs} epochs ({v.kind}, best of {v.trials}){again}"
 
 
 class Bundle(_Frozen):

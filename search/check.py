@@ -16,7 +16,7 @@ from fgmodel.datasets import cut_validation, open_dataset
 from fgmodel.pending import Pending, pending
 from fgmodel.splits import Fold, split_hash
 from fgmodel.training import Run
-from fgmodel.trial_data import TrialData
+from fgmodel.trial_data import TrialData, patch_features
 from search.forecast import expected_epochs, spoken
 from search.resources import require_resources
 from search.space import Space
@@ -36,6 +36,7 @@ class Report:
     to_prepare: tuple[Pending, ...]
     epoch_seconds: float
     epochs: int
+    notes: tuple[str, ...] = ()   # of the data set
 
     @property
     def preparation_seconds(self) -> float:
@@ -53,7 +54,7 @@ class Report:
             "settings": self.config.settings(),
             "tune": {p.name: p.document() for p in self.space.tune},
             "search": self.space.search.model_dump(mode="json"),
-            "data": {"images": self.images, "classes": self.classes, "split": self.split},
+            "data": {"images": self.images, "classes": self.classes, "split": self.split, "notes": self.notes},
             "forecast": {
                 "preparation_seconds": self.preparation_seconds,
                 "epoch_seconds": self.epoch_seconds,
@@ -80,6 +81,7 @@ class Report:
         steps = [f"  prepare {step.what}: about {spoken(step.seconds)}" for step in self.to_prepare]
         lines = [
             f"data: {self.classes} classes, {self.images} train images, validation included ({self.split[:19]}…)",
+            *(f"note: {note}" for note in self.notes),
             f"search: {search.trials} trials, rungs {rungs}, {search.workers} workers, {sampler}",
             *steps,
             f"forecast: {self.epochs} epochs of {self.epoch_seconds:.2f} s: about {spoken(self.seconds)} in all",
@@ -102,6 +104,7 @@ def check(space: Space, cache: Path) -> Report:
         to_prepare=pending(config, cache),
         epoch_seconds=_epoch_seconds(config, len(dataset.classes), folds),
         epochs=expected_epochs(space.search),
+        notes=dataset.notes,
     )
 
 
@@ -127,6 +130,8 @@ def _epoch_seconds(config: TrialConfig, classes: int, folds: tuple[Fold, ...]) -
 def _made_up(config: TrialConfig, classes: int, images: int) -> TrialData:
     random, data = np.random.default_rng(0), config.data
     side, width, frozen = data.frame_size, 1280, config.model.freeze_backbones
+    each, kept = (images, data.patches_per_image), patch_features(config.model)
+    cells = max(1, data.patch_size // (16 if config.model.local_stride16 else 32))
     everything = Fold(train=np.arange(images), validation=np.arange(images))
     box = np.array([0, 0, side, side], np.int16)
     return TrialData(
@@ -137,7 +142,8 @@ def _made_up(config: TrialConfig, classes: int, images: int) -> TrialData:
         boxes=np.tile(box, (images, data.patches_per_image, 1)),
         frames=None if frozen else random.integers(0, 255, (images, side, side, 3), np.uint8),
         global_features=random.random((images, width), np.float32) if frozen else None,
-        local_features=random.random((images, data.patches_per_image, width), np.float32) if frozen else None,
+        local_features=random.random((*each, width), np.float32) if kept == "pooled" else None,
+        local_maps=np.ones((*each, width, cells, cells), np.float16) if kept == "maps" else None,
         fingerprint="",
         split="",
         patches="",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from search import cli_patches
+from search.cli_data import data
 from search.errors import InputError, writing
 from search.home import Home, code_version
 from search.space import read_space
@@ -24,6 +26,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data)
+app.add_typer(cli_patches.app, name="patches")
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]
@@ -96,13 +100,14 @@ def launch(
 ) -> None:
     """Run a search; launching the same name again continues it."""
     from search.launch import launch as run
-    from search.mlflow_store import without_password
+    from search.mlflow_store import require_address, without_password
     from search.screen import ending
     from search.tracking import default_uri
 
     overrides = [*(sets or ()), *([f"search.trials={trials}"] if trials is not None else [])]
     read, place = read_space(space, overrides), Home.find(home)
     name, uri = name or read.name, tracking_uri or default_uri(place.path)
+    require_address(uri)
     history = run(read, name, place, lambda: _store(place, tracking_uri), out)
     out.print(ending(read, history, _next_steps(name, place, without_password(uri), space, history)))
     if history.finished and history.finished.how == "stopped":
@@ -188,6 +193,44 @@ def retrain(
 
     place = Home.find(home)
     run(bundle, range(seeds), root, place, _store(place, tracking_uri), out)
+
+
+@app.command(epilog="Example: fgsearch study table-5.1 --data finches --epochs 27 --set model.freeze_backbones=true")
+def study(
+    name: Annotated[str, typer.Argument(help="A study's name, e.g. table-5.1, or its file.")],
+    data: Annotated[str | None, typer.Option("--data", help="A folder of images, or finches.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs of every row.", min=1)] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Runs of every row.", min=1)] = None,
+    search_name: Annotated[
+        str | None, typer.Option("--name", help="The search's name.", show_default="the study's")
+    ] = None,
+    sets: SetOption = None,
+    home: HomeOption = None,
+    tracking_uri: UriOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reproduce a table or figure of the thesis: our numbers beside the published ones. Opens the test split."""
+    from search.study_run import run_study
+
+    lengths = {"search.epochs": epochs, "search.seeds": seeds}
+    given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])
+    place = Home.find(home)
+    run_study(name, data, given, search_name, place, lambda: _store(place, tracking_uri), out, as_json=as_json)
+
+
+@app.command(epilog="Example: fgsearch convert checkpoint_60_0.798.pth --out official.safetensors")
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the authors' released code.")],
+    to: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("official.safetensors"),
+    time_steps: Annotated[int, typer.Option("--time-steps", help="T, which theirs does not hold.", min=1, max=64)] = 10,
+) -> None:
+    """Turn a checkpoint of the authors' released code into a model file of ours (preset `official`)."""
+    from fgmodel.official import convert as write
+
+    with writing(to):
+        model = write(checkpoint, to, time_steps)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    out.print(f"{to}: {count:,} parameters, {model.global_stream.head.out_features} classes, T {time_steps}")
 
 
 def _next_steps(name: str, home: Home, uri: str, space: Path, history: "History") -> list[str]:

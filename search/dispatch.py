@@ -11,9 +11,24 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from search.asha import Ladder
+from search.confirm import due, repeat_settings
 from search.errors import InputError
-from search.history import History, Job
-from search.journal import Asked, Ended, Fact, Failed, Finished, Journal, Lost, Promoted, Reissued, Reported, Stopped
+from search.history import History, Job, Trial
+from search.journal import (
+    Asked,
+    Ended,
+    Fact,
+    Failed,
+    Finished,
+    Journal,
+    Lost,
+    OpenedTest,
+    Promoted,
+    Reissued,
+    Repeated,
+    Reported,
+    Stopped,
+)
 from search.sampler import propose
 from search.space import Space
 
@@ -30,6 +45,7 @@ class Order(BaseModel):
     to: int
     settings: dict[str, Any]  # every setting of the trial
     checkpoint: tuple[int, str] | None  # the epoch and name it continues from
+    final: bool = False  # train on train and validation, and open the test split at the end
 
 
 class Outcome(BaseModel):
@@ -43,6 +59,7 @@ class Outcome(BaseModel):
     metrics: dict[str, float] = {}
     seconds: float = 0.0
     checkpoint: str | None = None
+    predictions: str | None = None
     failure: str | None = None
     reason: str | None = None
 
@@ -55,6 +72,7 @@ class Dispatcher:
     journal: Journal
     history: History
     checkpoints: Path
+    test_images: int = 0  # of a search that opens the test split
     exhausted: bool = False  # every configuration of a finite space has been tried
     _known: int = -1  # facts at which `_idle` was found out
     _idle: bool = False
@@ -64,14 +82,19 @@ class Dispatcher:
         self.history.see(self.journal.append(fact))
 
     def next(self) -> Order | None:
-        """Return the next job: a lost one again, a promotion, a new trial; None when nothing is ready."""
+        """Return the next job: a lost one again, a promotion, a repeat, a new trial; None when nothing is ready."""
         if self.history.lost:
             return self._again(self.history.live[self.history.lost[0]])
         if self.idle:
             return None
         number = self.history.jobs
-        if due := self.ladder.next(self.history):
-            self.record(Promoted(trial=due.trial, rung=due.rung, job=number, to=due.to))
+        if climb := self.ladder.next(self.history):
+            self.record(Promoted(trial=climb.trial, rung=climb.rung, job=number, to=climb.to))
+        elif again := self._repeat():
+            finalist, seed = again
+            settings = repeat_settings(self.space, finalist, seed)
+            trial, to = len(self.history.trials), self.space.search.epochs
+            self.record(Repeated(trial=trial, of=finalist.number, settings=settings, job=number, to=to))
         else:
             proposal = propose(self.space, self.history)
             if proposal is None:
@@ -86,16 +109,26 @@ class Dispatcher:
     def ladder(self) -> Ladder:
         """The rungs; an exhausted space has no more trials to wait for."""
         search = self.space.search
-        return Ladder(search.model_copy(update={"trials": len(self.history.trials)}) if self.exhausted else search)
+        return Ladder(search.model_copy(update={"trials": len(self.history.candidates)}) if self.exhausted else search)
 
     @property
     def idle(self) -> bool:
         """Whether no job is ready until a running one reports."""
         if self._known != self.history.facts:
-            more = len(self.history.trials) < self.ladder.search.trials
-            self._idle = not self.history.lost and not more and self.ladder.next(self.history) is None
+            nothing = not self.history.lost and not self._more and self.ladder.next(self.history) is None
+            self._idle = nothing and self._repeat() is None
             self._known = self.history.facts
         return self._idle
+
+    @property
+    def _more(self) -> bool:
+        """Whether trials are still to be started."""
+        return len(self.history.candidates) < self.ladder.search.trials
+
+    def _repeat(self) -> tuple[Trial, int] | None:
+        """Return the repeat that is due once nothing but repeats runs: only then are the finalists known."""
+        climbing = any(self.history.trials[job.trial].repeats is None for job in self.history.live.values())
+        return None if self._more or climbing else due(self.space.search, self.history)
 
     @property
     def complete(self) -> bool:
@@ -148,7 +181,7 @@ class Dispatcher:
     def _end(self, job: Job) -> None:
         self.record(Ended(trial=job.trial, job=job.number))
         trial = self.history.trials[job.trial]
-        if self.ladder.stops(self.history, trial):
+        if trial.repeats is None and self.ladder.stops(self.history, trial):
             self.record(Stopped(trial=trial.number, rung=trial.rung))
 
     def _again(self, job: Job) -> Order | None:
@@ -165,8 +198,12 @@ class Dispatcher:
         if checkpoint and not (self.checkpoints / checkpoint[1]).is_file():
             checkpoint = None  # deleted: the same epochs are trained again and their first report counts
         settings = self.space.config(trial.settings).settings()
+        final = self.space.search.final
+        if final and job.trial not in {opening.trial for opening in self.history.tests}:
+            self.record(OpenedTest(trial=job.trial, seeds=(int(str(settings["seed"])),), images=self.test_images))
         return Order(
-            job=job.number, attempt=job.attempt, trial=job.trial, to=job.to, settings=settings, checkpoint=checkpoint
+            job=job.number, attempt=job.attempt, trial=job.trial, to=job.to, settings=settings, checkpoint=checkpoint,
+            final=final,
         )
 
     def _forget_checkpoints(self, number: int) -> None:

@@ -1,14 +1,16 @@
 """Exports the best configuration of a search as a bundle."""
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fgmodel.config import DEFAULTS
-from search.asha import Ladder
-from search.bundle import Bundle, Code, Data, Origin, Validation, packages, write_bundle
+from search import confirm
+from search.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, packages, write_bundle
 from search.errors import InputError
 from search.history import History, Trial, space_of
 from search.home import Home, code_version
+from search.space import Search
 
 
 def export(home: Home, name: str, to: Path, number: int | None = None) -> Bundle:
@@ -19,7 +21,7 @@ def export(home: Home, name: str, to: Path, number: int | None = None) -> Bundle
     history = home.history(name)
     if number is not None and number not in history.trials:
         raise InputError(f"search '{name}' has no trial #{number}; it has #0 to #{len(history.trials) - 1}")
-    trial = Ladder(space_of(history).search).best(history) if number is None else history.trials[number]
+    trial = confirm.best(space_of(history).search, history) if number is None else history.trials[number]
     if trial is None or not trial.rung:
         raise InputError(
             f"search '{name}': {'no trial' if trial is None else f'trial #{trial.number}'} has finished a rung yet"
@@ -27,6 +29,14 @@ def export(home: Home, name: str, to: Path, number: int | None = None) -> Bundle
     bundle = Bundle(settings=_settings(history, trial), origin=_origin(history, name, trial))
     write_bundle(bundle, to)
     return bundle
+
+
+def _confirmed(search: Search, history: History, trial: Trial) -> Confirmation | None:
+    race = confirm.confirmed(search, history)
+    found = next((c for c in race if c.trial is trial and not math.isnan(c.mean)), None)
+    if found is None:
+        return None
+    return Confirmation(mean=found.mean, sd=found.sd, seeds=len(found.values), finalists=len(race))
 
 
 def _settings(history: History, trial: Trial) -> dict[str, object]:
@@ -54,7 +64,8 @@ def _origin(history: History, name: str, trial: Trial) -> Origin:
             nll=trial.at(trial.rung, "val/nll"),
             epochs=trial.rung,
             kind="cross-validation" if settings["data.folds"] else "single cut",
-            trials=len(history.trials),
+            trials=len(history.candidates),
+            confirmed=_confirmed(search, history, trial),
         ),
         data=Data(**history.launched.data),
         seeds={

@@ -13,7 +13,7 @@ def expected_epochs(search: Search) -> int:
     for rung, to in pairwise(search.rungs):
         there = math.ceil(there / search.reduction)
         total += there * (to - rung)
-    return total
+    return total + min(there, search.finalists) * search.seeds * search.epochs
 
 
 def seconds_left(search: Search, history: History) -> float | None:
@@ -26,16 +26,18 @@ def seconds_left(search: Search, history: History) -> float | None:
 
 
 def _epochs_left(search: Search, history: History) -> float:
-    """Return the epochs to come: of running jobs, of trials not started, and of places still free at each rung."""
-    trials = history.trials
-    running = sum(max(0, job.to - trials[job.trial].epoch) for job in history.live.values())
+    """Return the epochs to come: of running jobs, trials not started, places free at each rung, and repeats."""
+    trials = {t.number: t for t in history.candidates}
+    running = sum(max(0, job.to - history.trials[job.trial].epoch) for job in history.live.values())
     each = (sum(t.epoch for t in trials.values()) + running) / max(1, len(trials))
     climbing = 0
     for rung, to in pairwise(search.rungs):
         there = sum(t.promoted >= rung for t in trials.values())
         gone = sum(t.promoted > rung for t in trials.values())
         climbing += max(0, math.ceil(there / search.reduction) - gone) * (to - rung)
-    return running + climbing + (search.trials - len(trials)) * each
+    again = sum(t.repeats is not None for t in history.trials.values())
+    repeats = max(0, search.finalists * search.seeds - again) * search.epochs
+    return running + climbing + repeats + (search.trials - len(trials)) * each
 
 
 def spoken(seconds: float) -> str:

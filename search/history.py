@@ -19,6 +19,7 @@ from search.journal import (
     OpenedTest,
     Promoted,
     Reissued,
+    Repeated,
     Reported,
     Stopped,
     read,
@@ -46,10 +47,12 @@ class Trial:
     settings: dict[str, Any]  # what was tuned
     by: str
     asked: datetime
+    repeats: int | None = None  # the trial it is a repeat of, with another seed
     reports: dict[int, dict[str, float]] = field(default_factory=dict)  # by epoch
     reported: dict[int, datetime] = field(default_factory=dict)  # by epoch
     seconds: float = 0.0  # of training
     checkpoint: tuple[int, str] | None = None  # epoch, name
+    predictions: str | None = None  # the file of its test predictions
     rung: int = 0  # the highest it has finished
     promoted: int = 0  # the highest it was told to reach
     stopped: bool = False
@@ -100,6 +103,10 @@ class History:
             case Asked():
                 self.trials.setdefault(fact.trial, Trial(fact.trial, fact.settings, fact.by, fact.at))
                 self._start(Job(fact.job, fact.trial, fact.to))
+            case Repeated():
+                again = Trial(fact.trial, fact.settings, "confirm", fact.at, repeats=fact.of)
+                self.trials.setdefault(fact.trial, again)
+                self._start(Job(fact.job, fact.trial, fact.to))
             case Promoted():
                 self._start(Job(fact.job, fact.trial, fact.to))
             case Reissued():
@@ -116,6 +123,11 @@ class History:
                 self.finished = fact
             case OpenedTest():
                 self.tests.append(fact)
+
+    @property
+    def candidates(self) -> list[Trial]:
+        """The trials that compete: all but the repeats of finalists."""
+        return [trial for trial in self.trials.values() if trial.repeats is None]
 
     def state(self, trial: Trial, last_rung: int) -> State:
         """Say where a trial stands; `last_rung` is the search's epochs."""
@@ -144,6 +156,7 @@ class History:
         if fact.epoch not in trial.reports:  # an epoch repeated after a crash: the first counts
             trial.reports[fact.epoch], trial.reported[fact.epoch] = fact.metrics, fact.at
             trial.seconds += fact.seconds
+        trial.predictions = trial.predictions or fact.predictions
         if fact.checkpoint and (trial.checkpoint is None or fact.epoch >= trial.checkpoint[0]):
             trial.checkpoint = fact.epoch, fact.checkpoint
 
@@ -162,12 +175,12 @@ class History:
 
 
 def space_of(history: History) -> Space:
-    """Return the space of a search as its journal has it, with the trials and workers of its last launch."""
+    """Return the space of a search as its journal has it, with the trials, workers and finalists of its last launch."""
     assert history.opened
     space = stored_space(history.opened.search, history.opened.question, history.opened.space)
     if history.launched is None:
         return space
-    now = {"trials": history.launched.trials, "workers": history.launched.workers}
+    now = {name: getattr(history.launched, name) for name in ("trials", "workers", "finalists", "seeds")}
     return replace(space, search=space.search.model_copy(update=now))
 
 

@@ -48,6 +48,8 @@ class Launched(_Fact):
     fact: Literal["launched"] = "launched"
     trials: int
     workers: int
+    finalists: int = 0
+    seeds: int = 0
     version: str
     commit: str | None
     reference: dict[str, Any]  # trial 0's settings, every one
@@ -61,6 +63,17 @@ class Asked(_Fact):
     trial: int
     settings: dict[str, Any]  # what is tuned; the rest is in the space
     by: str  # "reference", "start" or the sampler's name
+    job: int
+    to: int
+
+
+class Repeated(_Fact):
+    """A finalist is trained again, with another seed and another validation cut, as a trial of its own."""
+
+    fact: Literal["repeated"] = "repeated"
+    trial: int
+    of: int
+    settings: dict[str, Any]
     job: int
     to: int
 
@@ -95,6 +108,7 @@ class Reported(_Fact):
     metrics: dict[str, float]
     seconds: float
     checkpoint: str | None  # under the search's checkpoints/; the file exists only if this line does
+    predictions: str | None = None  # of the test split, under the search's predictions/; likewise
 
 
 class Ended(_Fact):
@@ -153,6 +167,7 @@ Fact = Annotated[
     Opened
     | Launched
     | Asked
+    | Repeated
     | Promoted
     | Reissued
     | Reported

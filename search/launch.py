@@ -13,6 +13,8 @@ from rich.console import Console
 
 from cluster.connect import Connection
 from fgmodel.config import TrialConfig
+from fgmodel.datasets import open_dataset
+from search import confirm
 from search.dispatch import Dispatcher
 from search.errors import InputError
 from search.history import History, load
@@ -74,7 +76,8 @@ def launch(space: Space, name: str, home: Home, open_store: Callable[[], Store],
             data = open_data(config, home, console)
             if not history.facts:
                 write_manifest(home, name, config)
-            dispatcher = Dispatcher(space, journal, history, home.checkpoints(name))
+            test_images = count_test_images(config, home) if space.search.final else 0
+            dispatcher = Dispatcher(space, journal, history, home.checkpoints(name), test_images)
             _open(dispatcher, name, data)
             _run(dispatcher, name, home, tracker, ray, console)
             ray.leave()  # ends while MLflow takes the rest
@@ -96,17 +99,26 @@ def require_same_space(space: Space, name: str, history: History) -> None:
 def is_complete(space: Space, history: History) -> bool:
     """Whether the search ended with all the trials this space asks for."""
     done = history.finished is not None and history.finished.how == "complete"
-    enough = history.launched is not None and history.launched.trials >= space.search.trials
-    return done and enough
+    search, launched = space.search, history.launched
+    enough = launched is not None and launched.trials >= search.trials
+    return done and enough and confirm.due(search, history) is None
 
 
 def open_data(config: TrialConfig, home: Home, console: Console) -> "TrialData":
     """Return the data every trial trains on, computed now where the cache lacks it."""
-    from fgmodel.prepare import prepare  # noqa: PLC0415 torch takes two seconds, in which Ray starts
+    from fgmodel.datasets import NOTES  # noqa: PLC0415 torch takes two seconds, in which Ray starts
+    from fgmodel.prepare import prepare  # noqa: PLC0415
     from fgmodel.training import best_device  # noqa: PLC0415
 
+    for note in NOTES[config.data.dataset]:
+        console.print(f"note: {note}", soft_wrap=True)
     with preparing(console) as progress:
         return prepare(config, home.cache, progress=Steps(progress), device=best_device())
+
+
+def count_test_images(config: TrialConfig, home: Home) -> int:
+    """Return how many images the test split has, opening none."""
+    return int(open_dataset(config.data, home.cache).rows("test").size)
 
 
 def _open(dispatcher: Dispatcher, name: str, data: "TrialData") -> None:
@@ -123,6 +135,8 @@ def _open(dispatcher: Dispatcher, name: str, data: "TrialData") -> None:
         Launched(
             trials=space.search.trials,
             workers=space.search.workers,
+            finalists=space.search.finalists,
+            seeds=space.search.seeds,
             version=version,
             data=facts,
             commit=f"{commit}{'-dirty' if dirty else ''}" if commit else None,

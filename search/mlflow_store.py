@@ -78,7 +78,7 @@ class Store:
         self.where = without_password(tracking_uri)
         self.away: str | None = None
         self._uri = tracking_uri
-        self._remote = _scheme(tracking_uri) in SERVERS
+        self._remote = require_address(tracking_uri) in SERVERS
         self._artifacts = None if self._remote or artifacts is None else artifacts.resolve().as_uri()
         self._experiment: str | None = None
         self._mlflow = _quiet_mlflow()
@@ -227,7 +227,8 @@ class Store:
         return sqlalchemy.make_url(self._uri).database if self._uri.startswith("sqlite") else None
 
 
-def _scheme(uri: str) -> str:
+def require_address(uri: str) -> str:
+    """Return the scheme of a tracking address; raises InputError where it is none."""
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in (*SERVERS, *DATABASES) or uri.rstrip("/") in {f"{scheme}:", f"{scheme}"}:
         known = "http://host:5000, sqlite:///path/mlflow.db or postgresql://user@host/name"

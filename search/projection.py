@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from fgmodel.explain import attention_figure
+from search import confirm
 from search.asha import Ladder
 from search.history import History, Trial
 from search.journal import Ended, Failed, Opened, Reader, Reported, Stopped
@@ -43,6 +44,7 @@ class Projection:
         self._history = History()
         self._heard: dict[int, datetime] = {}             # of a trial, last
         self._best: Trial | None = None
+        self._race: dict[int, confirm.Confirmed] = {}     # finalists whose repeats are over, by trial
         self._bests: list[Point] = []                     # the search's best, each time it changed
         self._bests_written = 0
         self._runs: dict[int | None, Run] | None = None   # what MLflow has; None: to be looked up
@@ -54,6 +56,8 @@ class Projection:
             if isinstance(fact, Reported | Ended | Failed | Stopped):
                 self._heard[fact.trial] = fact.at
                 self._follow_best(fact)
+                if isinstance(fact, Ended | Failed) and self._history.trials[fact.trial].repeats is not None:
+                    self._race = {c.trial.number: c for c in confirm.confirmed(self._space.search, self._history)}
 
     def write(self) -> list[str]:
         """Bring MLflow to where the journal was read; returns what it refused of single trials; raises StoreError."""
@@ -91,8 +95,8 @@ class Projection:
         """Note the best trial as `Ladder.best` would name it, without ranking all of them at each fact."""
         ladder, trial = Ladder(self._space.search), self._history.trials[fact.trial]
         if isinstance(fact, Failed) and trial is self._best:
-            self._best = ladder.best(self._history)
-        elif isinstance(fact, Ended) and not trial.reason:
+            self._best = ladder.leader(self._history)
+        elif isinstance(fact, Ended) and trial.repeats is None and not trial.reason:
             self._best = min((self._best or trial, trial), key=lambda t: (-t.rung, ladder.key(t, t.rung)))
         else:
             return
@@ -122,10 +126,11 @@ class Projection:
     def _search_tags(self) -> dict[str, str]:
         finished, launched = self._history.finished, self._history.launched
         state = "running" if finished is None else "completed" if finished.how == "complete" else "stopped"
+        best = confirm.best(self._space.search, self._history) if self._race else self._best
         tags = {
             "fgsearch.state": state,
             "fgsearch.reason": ENDS[finished.how] if finished else "",
-            "fgsearch.best": f"#{self._best.number}" if self._best else "",
+            "fgsearch.best": f"#{best.number}" if best else "",
             "fgsearch.epochs": str(self._epochs()),
             "mlflow.note.content": self._space.question,
         }
@@ -147,7 +152,11 @@ class Projection:
             assert self._history.opened is not None
             identity = self._identity(self._history.opened, "trial")
             identity |= {"fgsearch.trial": str(trial.number), "fgsearch.by": trial.by, "mlflow.parentRunId": parent.id}
-            run = runs[trial.number] = self._store.create(f"#{trial.number}", trial.asked, identity)
+            name = f"#{trial.number}"
+            if trial.repeats is not None:
+                identity["fgsearch.repeats"] = str(trial.repeats)
+                name = f"{name} (#{trial.repeats} again)"
+            run = runs[trial.number] = self._store.create(name, trial.asked, identity)
         if not run.shows(status, tags):
             fresh = "fgsearch.epochs" not in run.tags
             params = texts(self._space.config(trial.settings).settings()) if fresh else {}
@@ -177,7 +186,9 @@ class Projection:
             case _:
                 status, reason = "RUNNING", ""
         counts = {"fgsearch.rung": str(trial.rung), "fgsearch.epochs": str(len(trial.reports))}
-        return status, {"fgsearch.state": state, "fgsearch.reason": reason, **counts}
+        finalist = self._race.get(trial.number)
+        race = {"fgsearch.confirmed": finalist.said()} if finalist else {}
+        return status, {"fgsearch.state": state, "fgsearch.reason": reason, **counts, **race}
 
     def _identity(self, opened: Opened, kind: str) -> dict[str, str]:
         return {"fgsearch.kind": kind, "fgsearch.search": opened.search, "fgsearch.id": search_id(opened)}
@@ -192,6 +203,10 @@ class Projection:
                 at = trial.reported[epoch]
                 yield from (Point(name, value, at, epoch) for name, value in metrics.items())
                 yield from (Point(f"best/{objective}", value, at, epoch) for value in best)
+        if finalist := self._race.get(trial.number):
+            last = max(self._heard[t.number] for t in self._history.trials.values() if t.repeats == trial.number)
+            yield Point(f"confirmed/{objective}", finalist.mean, last, trial.epoch)
+            yield Point(f"confirmed/{objective}_sd", finalist.sd, last, trial.epoch)
 
     def _has_figure(self, trial: Trial) -> bool:
         return trial.rung >= self._space.search.epochs and "attention/alpha/01" in trial.reports.get(trial.epoch, {})

@@ -38,6 +38,11 @@ class Result:
     images: int
     folder: Path
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Return what was measured: nothing of a local stream where there is none."""
+        return tuple(m for m in MEASURES if getattr(self.evaluations[0], m) is not None)
+
     def values(self, measure: str) -> list[float]:
         """Return a measure of every seed."""
         return [float(getattr(evaluation, measure)) for evaluation in self.evaluations]
@@ -127,15 +132,16 @@ def _save(result: Result, runs: list[Run]) -> None:
         for seed, run in zip(result.seeds, runs, strict=True):
             run.save(result.folder / f"seed{seed}.safetensors")
         write_bundle(result.bundle, result.folder / "bundle.yaml")
-        measured = {f"test/{m}": dict(zip(map(str, result.seeds), result.values(m), strict=True)) for m in MEASURES}
+        seeds = [str(seed) for seed in result.seeds]
+        measured = {f"test/{m}": dict(zip(seeds, result.values(m), strict=True)) for m in result.measures}
         (result.folder / "test.json").write_text(json.dumps(measured, indent=2) + "\n")
 
 
 def _log(result: Result, begun: datetime, home: Home, store: Store, console: Console) -> None:
     origin, name = result.bundle.origin, result.bundle.origin.search
     journal = home.journal(name) if name in home.names() else None
-    means = {f"test/{measure}": statistics.mean(result.values(measure)) for measure in MEASURES}
-    spreads = {f"test/{m}_sd": statistics.stdev(result.values(m)) for m in MEASURES if len(result.seeds) > 1}
+    means = {f"test/{measure}": statistics.mean(result.values(measure)) for measure in result.measures}
+    spreads = {f"test/{m}_sd": statistics.stdev(result.values(m)) for m in result.measures if len(result.seeds) > 1}
     tags = {"fgsearch.search": name, "fgsearch.trial": str(origin.trial), "fgsearch.seeds": str(len(result.seeds))}
     try:
         where = log_retrain(
@@ -157,7 +163,7 @@ def _log(result: Result, begun: datetime, home: Home, store: Store, console: Con
 
 
 def _say(result: Result, console: Console) -> None:
-    for measure in MEASURES:
+    for measure in result.measures:
         note = f"   ({len(result.seeds)} seeds, {result.images} images)" if measure == "accuracy" else ""
         console.print(f"test/{measure:<16} {result.said(measure)}{note}")
     console.print(f"  model    {result.folder}", soft_wrap=True)

@@ -29,8 +29,11 @@ CHANCES = 1000  # draws after which the space counts as exhausted
 
 def propose(space: Space, history: History) -> tuple[dict[str, Any], str] | None:
     """Return the next trial's tuned settings and who asked for them; None when every configuration has been tried."""
-    number = len(history.trials)
-    tried = [trial.settings for trial in history.trials.values()]
+    number = len(history.candidates)
+    if space.rows:
+        row, settings = space.listed(number)
+        return (settings, row) if number < space.search.trials else None
+    tried = [trial.settings for trial in history.candidates]
     for settings, by in _given(space)[number:]:
         if settings not in tried:
             return settings, by
@@ -77,7 +80,7 @@ def _study(space: Space, history: History) -> optuna.Study:
         study = optuna.create_study(direction="maximize" if space.search.maximize else "minimize")
         if space.search.sampler.name == "cmaes":
             study.sampler = _sampler(space, _seed(space, 0, 0))
-    for trial in history.trials.values():
+    for trial in history.candidates:
         if not _inside(space, trial):
             continue  # the reference may lie outside the ranges, where a sampler has no model
         if space.search.sampler.name == "cmaes":

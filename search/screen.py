@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from search import confirm
 from search.asha import REFERENCE, Ladder
 from search.forecast import seconds_left, spoken
 from search.history import History, Trial
@@ -104,19 +105,21 @@ def trial_table(space: Space, history: History, rows: int = ROWS) -> Table:
         space.search.objective,
         "α over t",
         *(SHORT.get(p.name, p.name) for p in space.tune),
+        *(("row", "seed") if space.rows else ()),
     ):
-        table.add_column(title, justify="left" if title == "α over t" else "right", no_wrap=True)
+        table.add_column(title, justify="left" if title in ("α over t", "row") else "right", no_wrap=True)
     for trial in ranked(space, history)[:rows]:
         note = "*" if trial.number == REFERENCE else ""
         value = trial.at(trial.rung, space.search.objective)
-        tuned = (_number(trial.settings.get(p.name)) for p in space.tune)
+        tuned = [_number(trial.settings.get(p.name)) for p in space.tune]
+        tuned += [trial.by, str(trial.settings["seed"])] if space.rows else []
         table.add_row(f"{note}#{trial.number}", str(trial.rung), f"{value:.3f}", alpha_bars(trial), *tuned)
     return table
 
 
 def ending(space: Space, history: History, steps: list[str]) -> Group:
     """Return what a person reads when a launch ends: the best trials, the result, what to do next."""
-    metric, best = space.search.objective, Ladder(space.search).best(history)
+    metric, best = space.search.objective, confirm.best(space.search, history)
     if best is None:
         failures = [f"  #{t.number}: {t.failure}" for t in history.trials.values() if t.failure]
         return Group(*(Text(line) for line in ["no trial has finished a rung", *failures, *steps[:1]]))
@@ -124,7 +127,8 @@ def ending(space: Space, history: History, steps: list[str]) -> Group:
     said = {"complete": "complete", "budget": "the budget is spent; everything reported is kept"}
     result = f"best #{best.number}, {metric} {best.at(best.rung, metric):.3f} after {best.rung} epochs"
     first = f"{said.get(how, 'stopped; everything reported is kept')}: {result}{_reference_said(history, metric)}"
-    lines = [first, *(f"  {step}" for step in steps)]
+    race = [f"  #{c.trial.number:<6} {c.said()}" for c in confirm.confirmed(space.search, history)]
+    lines = [first, *(["finalists, trained again:"] if race else []), *race, *(f"  {step}" for step in steps)]
     return Group(trial_table(space, history), Text(), *(Text(line) for line in lines))
 
 
@@ -138,7 +142,7 @@ def _reference_said(history: History, metric: str) -> str:
 def ranked(space: Space, history: History) -> list[Trial]:
     """Return the trials that finished a rung: highest rung first, best first within it."""
     ladder = Ladder(space.search)
-    done = (t for t in history.trials.values() if t.rung and not t.reason)
+    done = (t for t in history.candidates if t.rung and not t.reason)
     return sorted(done, key=lambda t: (-t.rung, ladder.key(t, t.rung)))
 
 
@@ -147,9 +151,12 @@ def progress_line(space: Space, history: History) -> str:
     search, trials = space.search, history.trials.values()
     waiting = Counter(t.rung for t in trials if t.rung and history.state(t, search.epochs) == "waiting")
     failed = sum(t.reason is not None for t in trials)
-    best = Ladder(search).best(history)
-    parts = [f"{len(history.trials)} of {search.trials} started"]
+    best = confirm.best(search, history)
+    again = sum(t.repeats is not None for t in history.trials.values())
+    parts = [f"{len(history.candidates)} of {search.trials} started"]
     parts += [f"{count} at rung {rung}" for rung, count in sorted(waiting.items())]
+    if again:
+        parts.append(f"{again} of {len(confirm.finalists(search, history)) * search.seeds} repeats of finalists")
     parts.append(f"{failed} failed")
     if best:
         parts.append(f"best #{best.number} {best.at(best.rung, search.objective):.3f} at rung {best.rung}")

@@ -3,27 +3,28 @@
 fixed:  {data.dataset: finches, model.freeze_backbones: true}
 tune:   {loss.margin: {low: 0.0, high: 1.0, when: {loss.lambda_rank: "> 0"}}}
 search: {objective: val/accuracy, trials: 32, epochs: 27}
+
+In place of `tune`, `rows` lists configurations by name, each tried with every seed: {one step: {model.time_steps: 1}}.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fgmodel.config import DEFAULTS, TrialConfig, require_setting
-from search.errors import InputError, Problems, SettingError
+from search.errors import Problems, SettingError
 from search.parameter import Parameter, read_parameter
-from search.yaml_file import Document, read_document
+from search.yaml_file import Document, read_document, read_set
 
-PARTS = ("fixed", "tune", "search")
+PARTS = ("fixed", "tune", "rows", "search", "study")
 DRAWS = 256  # configurations drawn by `check` to find combinations that cannot be trained
 
 
@@ -48,7 +49,9 @@ class Resources(_Frozen):
 class Search(_Frozen):
     """How a search runs."""
 
-    objective: Literal["val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll"] = "val/accuracy"
+    objective: Literal["val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll", "test/accuracy"] = (
+        "val/accuracy"
+    )
     trials: int = Field(32, ge=1, le=100_000)
     epochs: int = Field(27, ge=1, le=10_000)
     rungs: tuple[int, ...] = ()  # epochs at which trials compete; 1, 3, 9, … epochs unless given
@@ -60,11 +63,18 @@ class Search(_Frozen):
     resources: Resources = Resources()
     hours: float | None = Field(None, gt=0)  # budget of one launch
     retries: int = Field(3, ge=0, le=100)  # of a job whose worker vanished
+    finalists: int = Field(0, ge=0, le=100)  # the best few, trained again over `seeds` to find the one that lasts
+    seeds: int = Field(3, ge=1, le=100)  # of a finalist, fresh and each with a validation cut of its own; of a row
 
     @property
     def maximize(self) -> bool:
         """Whether a larger objective is better."""
         return self.objective != "val/nll"
+
+    @property
+    def final(self) -> bool:
+        """Whether trials train on train and validation and open the test split at their end: a study's rows."""
+        return self.objective == "test/accuracy"
 
     def with_rungs(self) -> Self:
         """Return this plan with its rungs written out; they end at `epochs`."""
@@ -84,13 +94,24 @@ class Space:
     fixed: dict[str, Any]
     tune: tuple[Parameter, ...]
     search: Search
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # the list that is tried, in place of `tune`
 
     def config(self, tuned: dict[str, Any]) -> TrialConfig:
-        """Return the whole configuration of a trial; raises SettingError when it cannot be trained."""
-        return TrialConfig.from_settings({**self.fixed, **tuned, "optim.epochs": self.search.epochs})
+        """Return the whole configuration of a trial; raises SettingError when it cannot be trained.
+
+        A row leaves out what is fixed for all rows and its own variant does not have.
+        """
+        settings = {**self.fixed, **tuned, "optim.epochs": self.search.epochs}
+        left_out = TrialConfig.ignored_in(settings) - tuned.keys() if self.rows else set()
+        return TrialConfig.from_settings({name: v for name, v in settings.items() if name not in left_out})
 
     def reference(self) -> dict[str, Any]:
-        """Return trial 0: the thesis' values of what is tuned, or the first choice where theirs is not among them."""
+        """Return trial 0: the thesis' values of what is tuned, or the first choice where theirs is not among them.
+
+        Of a list, its first row.
+        """
+        if self.rows:
+            return self.listed(0)[1]
         values: dict[str, Any] = {}
         for parameter in self.tune:
             thesis = DEFAULTS[parameter.name]
@@ -98,6 +119,12 @@ class Space:
                 parameter.choices[0] if parameter.choices and thesis not in parameter.choices else thesis
             )
         return self.active(values)
+
+    def listed(self, number: int) -> tuple[str, dict[str, Any]]:
+        """Return the row and the settings of a list's trial: all rows with the first seed, then with the next."""
+        name = list(self.rows)[number % len(self.rows)]
+        first = self.config(self.rows[name]).seed
+        return name, {**self.rows[name], "seed": first + number // len(self.rows)}
 
     def active(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return `values` without the parameters whose conditions do not hold."""
@@ -113,9 +140,10 @@ class Space:
 
     def document(self) -> dict[str, Any]:
         """Return what makes this search this search: launches may change only trials, workers and their like."""
-        loose = {"trials", "workers", "resources", "hours", "retries"}
+        loose = {"trials", "workers", "resources", "hours", "retries", "finalists", "seeds"}
         search = self.search.model_dump(mode="json", exclude=loose)
-        return {"fixed": self.fixed, "tune": {p.name: p.document() for p in self.tune}, "search": search}
+        tune = {p.name: p.document() for p in self.tune}
+        return {"fixed": self.fixed, "tune": tune, **({"rows": self.rows} if self.rows else {}), "search": search}
 
     def digest(self) -> str:
         """Return the hash of `document`."""
@@ -151,22 +179,33 @@ def _assemble(name: str, document: Document) -> Space:
     search = _search(document, problems)
     fixed = _fixed(document, problems)
     tune = _tune(document, problems)
+    rows = _rows(document, problems)
     if problems or search is None:
         raise Problems(problems)
-    return Space(name, document.remark, fixed, tune, search)
+    if rows:
+        search = search.model_copy(update={"trials": len(rows) * search.seeds, "rungs": (search.epochs,)})
+    return Space(name, document.remark, fixed, tune, search, rows)
+
+
+def _rows(document: Document, problems: list[str]) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = document.values.get("rows", {})
+    if rows and document.values.get("tune"):
+        problems.append(f"{document.where('rows')}: 'rows' lists configurations and 'tune' draws them; leave one out")
+    for name, settings in rows.items():
+        where = document.where("rows", name)
+        if not isinstance(settings, dict):
+            problems.append(f"{where}: 'rows': '{name}' must hold settings, {{}} for none")
+            continue
+        for key, value in settings.items():
+            problems.extend(_refusal(document.where("rows", name, key), key, value))
+    return rows
 
 
 def _override(document: Document, overrides: Iterable[str]) -> Document:
     values = {**{part: {} for part in PARTS}, **document.values}
     lines = dict(document.lines)
     for text in overrides:
-        name, equals, given = text.partition("=")
-        if not equals:
-            raise InputError(f"--set {text}: write it as key=value")
-        try:
-            value = yaml.safe_load(given)
-        except yaml.YAMLError:
-            raise InputError(f"--set {text}: the value is not YAML") from None
+        name, value = read_set(text)
         part, keys = ("search", tuple(name.split(".")[1:])) if name.startswith("search.") else ("fixed", (name,))
         values[part] = _put(values[part], keys, value)
         lines[part, *keys] = 0
@@ -291,13 +330,21 @@ def _try_out(space: Space, document: Document) -> None:
         if unknown:
             where = document.where("search", "start")
             raise Problems([f"{where}: '{unknown[0]}' is not tuned here; start points give tuned settings"])
+    for number, name in enumerate(space.rows):
+        try:
+            space.config(space.listed(number)[1])
+        except SettingError as error:
+            raise Problems([f"{document.where('rows', name, error.name)}: {error}"]) from None
     points = [space.reference(), *(starting_point(space, p) for p in space.search.start)]
     for values in [*points, *(space.draw(random) for _ in range(DRAWS))]:
         try:
-            space.config(values)
+            config = space.config(values)
         except SettingError as error:
             part = "tune" if error.name in values else "fixed"
             raise Problems([f"{document.where(part, error.name)}: {error}"]) from None
+        if space.search.objective == "val/accuracy_local" and config.model.local_stream == "none":
+            where = document.where("search", "objective")
+            raise Problems([f"{where}: 'val/accuracy_local' is not measured where model.local_stream is none"])
 
 
 def starting_point(space: Space, point: dict[str, Any]) -> dict[str, Any]:

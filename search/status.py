@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.asha import Ladder
+from search import confirm
 from search.errors import InputError
 from search.forecast import seconds_left
 from search.history import space_of
@@ -28,7 +28,7 @@ def summary(home: Home, name: str) -> dict[str, Any]:
     """Return a search's state as plain values."""
     history = home.history(name)
     search = space_of(history).search
-    best = Ladder(search).best(history)
+    best = confirm.best(search, history)
     live = running(home.journal(name))
     states = [history.state(trial, search.epochs) for trial in history.trials.values()]
     how = history.finished.how if history.finished else "interrupted"
@@ -36,9 +36,9 @@ def summary(home: Home, name: str) -> dict[str, Any]:
         "search": name,
         "state": "running" if live else how,
         "trials": search.trials,
-        "started": len(history.trials),
+        "started": len(history.candidates),
         "states": {state: states.count(state) for state in sorted(set(states))},
-        "rungs": {rung: sum(t.rung >= rung for t in history.trials.values()) for rung in search.rungs},
+        "rungs": {rung: sum(t.rung >= rung for t in history.candidates) for rung in search.rungs},
         "objective": search.objective,
         "best": best
         and {
@@ -47,6 +47,10 @@ def summary(home: Home, name: str) -> dict[str, Any]:
             "value": best.at(best.rung, search.objective),
             "settings": best.settings,
         },
+        "finalists": [
+            {"trial": c.trial.number, "mean": c.mean, "sd": c.sd, "seeds": len(c.values)}
+            for c in confirm.confirmed(search, history)
+        ],
         "failures": {t.number: t.failure for t in history.trials.values() if t.reason},
         "seconds_left": seconds_left(search, history) if live else None,
         "test_opened": len(history.tests),

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from ray.tune import Trainable
 
+from fgmodel import store
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError
+from fgmodel.final import Look, look
 from fgmodel.prepare import prepare
 from fgmodel.training import Diverged, Run, best_device
-from fgmodel.trial_data import TrialData
+from fgmodel.trial_data import TrialData, whole
 from search.dispatch import Order, Outcome
 
 CHECKPOINT_SECONDS = 60.0  # of training that a crash may cost at most, beside the epoch under way
@@ -64,6 +66,11 @@ class TrialActor(Trainable):
         order, begun = self._order, time.monotonic()
         run = self._run = self._run or self._start()
         metrics = run.train_epoch() | run.validate()
+        predictions = None
+        if order.final and run.epoch >= order.to:
+            seen = look(run, prepare(run.config, self._cache, "test", device=best_device()))
+            metrics |= seen.metrics
+            predictions = self._keep(seen)
         if bad := [name for name, value in metrics.items() if not abs(value) < float("inf")]:
             raise Diverged(f"{bad[0]} is not finite at epoch {run.epoch}")
         checkpoint = self._save(run) if self._due(run) else None
@@ -76,11 +83,13 @@ class TrialActor(Trainable):
             metrics=metrics,
             seconds=round(seconds, 4),
             checkpoint=checkpoint,
+            predictions=predictions,
         )
 
     def _start(self) -> Run:
         config = TrialConfig.from_settings(self._order.settings)
-        run = Run(config, self._open(config), best_device())
+        data = self._open(config)
+        run = Run(config, whole(data) if self._order.final else data, best_device())
         if self._order.checkpoint:
             run.load(self._checkpoints / self._order.checkpoint[1])
         return run
@@ -95,10 +104,19 @@ class TrialActor(Trainable):
     def _due(self, run: Run) -> bool:
         return run.epoch >= self._order.to or time.monotonic() - self._saved > CHECKPOINT_SECONDS
 
+    def _keep(self, seen: Look) -> str:
+        name = f"{self._stem()}.npz"
+        store.write(self._checkpoints.parent / "predictions" / name, seen.write)
+        return name
+
+    def _stem(self) -> str:
+        """Return a name no other attempt can have: a file counts once a journal line names it."""
+        order, run = self._order, self._run
+        assert run
+        return f"{order.trial}/epoch{run.epoch}-job{order.job}.{order.attempt}"
+
     def _save(self, run: Run) -> str:
-        """Save under a name no other attempt can have: it counts once a journal line names it."""
-        order = self._order
-        name = f"{order.trial}/epoch{run.epoch}-job{order.job}.{order.attempt}.safetensors"
+        name = f"{self._stem()}.safetensors"
         (self._checkpoints / name).parent.mkdir(parents=True, exist_ok=True)
         run.save(self._checkpoints / name)
         self._saved = time.monotonic()

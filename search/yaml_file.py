@@ -51,6 +51,17 @@ def read_document(path: Path) -> Document:
     return Document(str(path), values, lines, _opening_comment(text))
 
 
+def read_set(text: str) -> tuple[str, Any]:
+    """Return the name and value of a `--set name=value`; raises InputError."""
+    name, equals, given = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text}: write it as key=value")
+    try:
+        return name, yaml.safe_load(given)
+    except yaml.YAMLError:
+        raise InputError(f"--set {text}: the value is not YAML") from None
+
+
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -27,36 +26,22 @@ def cub10() -> Path:
     return root
 
 
-@dataclass(frozen=True)
-class TrueBirds:
-    """Where cub10's birds are, in the 448 px frame the images are squashed to."""
+@pytest.fixture(scope="session")
+def true_birds(cub10: Path) -> Callable[..., Any]:
+    """Return a function that tells where the birds and their parts are in a split of images of cub10's."""
+    from fgmodel.extraction.quality import known_truth
 
-    root: Path
-
-    def boxes(self, dataset: Any, split: str) -> np.ndarray:
-        """Return the birds' boxes (n 4) of a split."""
-        number = {path: i for i, path in self._rows("images.txt")}
-        box = {i: np.array(values.split(), float) for i, values in self._rows("bounding_boxes.txt")}
-        placed = []
-        for row in dataset.rows(split).tolist():
-            x, y, width, height = box[number[dataset.names[row]]]
-            placed.append(np.array([x, y, x + width, y + height]) / np.array(dataset.image(row).size * 2))
-        return 448 * np.array(placed)
-
-    def share_inside(self, boxes: np.ndarray, dataset: Any, split: str) -> float:
-        """Return the mean over boxes (n N 4) of the share of their area that lies inside the bird's."""
-        true = self.boxes(dataset, split)[:, None]
-        low, high = np.maximum(boxes[..., :2], true[..., :2]), np.minimum(boxes[..., 2:], true[..., 2:])
-        return float((np.clip(high - low, 0, None).prod(-1) / (boxes[..., 2:] - boxes[..., :2]).prod(-1)).mean())
-
-    def _rows(self, name: str) -> list[list[str]]:
-        return [line.split(maxsplit=1) for line in (self.root / name).read_text().splitlines()]
+    return lambda dataset, split: known_truth(dataset, split, cub10)
 
 
 @pytest.fixture(scope="session")
-def true_birds(cub10: Path) -> TrueBirds:
-    """Return where cub10's birds are."""
-    return TrueBirds(cub10)
+def official() -> Path:
+    """Return the folder of the patch boxes the authors released for all of CUB-200-2011."""
+    beside = Path(__file__).parents[2] / "shared" / "data" / "official_patches"
+    folder = Path(os.environ.get("FGSEARCH_OFFICIAL_PATCHES", beside))
+    if not (folder / "train_patches.npy").exists():
+        pytest.skip(f"no released patch boxes of CUB-200-2011 at {folder}; set FGSEARCH_OFFICIAL_PATCHES")
+    return folder
 
 
 @pytest.fixture

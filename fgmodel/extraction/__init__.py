@@ -1,23 +1,30 @@
 """How patch boxes are found: extractors behind one interface, run once and kept.
 
-`task` holds the interface, `boxes` the rule from peaks to boxes; `ddt`, `peaks` and `parts` are the methods.
+`task` holds the interface, `boxes` the rule from maps to boxes, `fits` what was fitted; `ddt`, `cam`, `protopnet` (with
+`prototypes`, its network, and `prototype_training`), `peaks`, `parts` and `blind` are the methods; `quality` measures
+what they found, `sheet` shows it.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from fgmodel import store
 from fgmodel.cache import Frames
+from fgmodel.extraction.blind import CENTER, GRID, RANDOM
+from fgmodel.extraction.cam import CAM
 from fgmodel.extraction.ddt import DDT
 from fgmodel.extraction.parts import PARTS
 from fgmodel.extraction.peaks import PEAKS
+from fgmodel.extraction.protopnet import PROTOPNET, PROTOPNET_TRAINED
 from fgmodel.extraction.task import Extractor, Task, enlarged
 from fgmodel.frozen import FrozenTrunk
 from fgmodel.patches import Patches, read_patches, to_pixels, write_patches
 
-EXTRACTORS: Mapping[str, Extractor] = MappingProxyType({"ddt": DDT, "peaks": PEAKS, "parts": PARTS})
+EXTRACTORS: Mapping[str, Extractor] = MappingProxyType({
+    "ddt": DDT, "peaks": PEAKS, "cam": CAM, "protopnet": PROTOPNET, "protopnet_trained": PROTOPNET_TRAINED,
+    "parts": PARTS, "grid": GRID, "center": CENTER, "random": RANDOM,
+})
 
 
 def extract(
@@ -28,20 +35,18 @@ def extract(
     What is fitted is fitted on `train`, the train split. Raises InputError: where the data or the trunk do not suit.
     """
     extractor = EXTRACTORS[method]
-    trunk = replace(trunk, stride16=extractor.stride16)
     path = boxes_path(method, frames, trunk, count, scale)
-    names = frames.dataset.names_of(frames.split)
     with store.building(path, "boxes", frames.progress) as must_build:
         if must_build:
-            found = extractor.find(Task(frames, train, count, trunk))
+            found = extractor.find(Task(frames, train, count, extractor.trunk(trunk)))
             boxes = to_pixels(enlarged(found.boxes, scale or extractor.scale), frames.size)
-            write_patches(path, Patches(boxes, found.scores, frames.size, method), names, path.stem)
-    return read_patches(path, names)
+            write_patches(path, Patches(boxes, found.scores, frames.size, method), frames.names, path.stem)
+    return read_patches(path, frames.names)
 
 
 def boxes_path(method: str, frames: Frames, trunk: FrozenTrunk, count: int, scale: float | None = None) -> Path:
     """Return where `extract` keeps the boxes."""
     extractor = EXTRACTORS[method]
     scale = extractor.scale if scale is None else scale
-    identity = replace(trunk, stride16=extractor.stride16).identity() if extractor.size else []
+    identity = extractor.trunk(trunk).identity() if extractor.size else []
     return frames.path("patches", ".npz", method, count, scale, *identity)

@@ -1,6 +1,7 @@
 """From a map to boxes: its highest peaks, one after the other, and around each the part of the map that is its own.
 
-Legend: B maps, G cells a side, Q = G·G cells, N peaks of a map, M = B·N, R pixels a side a map is enlarged to.
+Legend: B maps, h w their cells, G cells a side of the grid peaks are sought in, Q = G·G cells, N peaks of a map,
+M = B·N, R pixels a side a map is enlarged to.
 """
 
 from functools import cache
@@ -24,7 +25,13 @@ def peak_boxes(maps: Float[Tensor, "B G G"], count: int) -> tuple[Float[Tensor, 
     """
     where, heights = greedy_peaks(maps, count)                                       # B N, B N
     own = maps[:, None] * _gaussians()[where]                                       # B N G G
-    return _above_percentile(own.flatten(0, 1)).reshape(*where.shape, 4), heights
+    return above_percentile(own.flatten(0, 1)).reshape(*where.shape, 4), heights
+
+
+def heat_boxes(heat: Float[Tensor, "B h w"], count: int) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"]]:
+    """Return the boxes of the `count` highest peaks of maps of any size whose cells above zero are of the object."""
+    grid = F.interpolate(heat.clamp_min(0)[:, None], (GRID, GRID), mode="bilinear")[:, 0]   # B G G
+    return peak_boxes(grid, count)
 
 
 def greedy_peaks(maps: Float[Tensor, "B G G"], count: int) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B N"]]:
@@ -51,7 +58,7 @@ def greedy_peaks(maps: Float[Tensor, "B G G"], count: int) -> tuple[Int[Tensor, 
     return where, values.gather(1, where)
 
 
-def _above_percentile(maps: Float[Tensor, "M G G"]) -> Float[Tensor, "M 4"]:
+def above_percentile(maps: Float[Tensor, "M h w"]) -> Float[Tensor, "M 4"]:
     """Return the tight box (fractions) over all pixels above the map's 95th percentile; the whole, where none is."""
     fine = F.interpolate(maps[:, None], (ENLARGED, ENLARGED), mode="bicubic")[:, 0]  # M R R
     flat = fine.flatten(1)                                                           # M R²

@@ -17,6 +17,8 @@ def find(task: Task) -> Found:
         raise InputError(f"data.patches: parts needs true boxes, which '{dataset.name}' has not; take ddt")
     true = squared(dataset.part_boxes[dataset.rows(task.frames.split)])               # n 4
     chance = np.random.default_rng(0).uniform(-0.2, 0.2, (len(true), task.count, 3))  # n N 3  x, y, size
+    if task.frames.part:
+        true, chance = true[slice(*task.frames.part)], chance[slice(*task.frames.part)]
     chance[:, 0] = 0
     side = (true[:, 2] - true[:, 0])[:, None]                                         # n 1
     shift = chance[..., :2] * side[..., None]                                         # n N 2

@@ -1,13 +1,17 @@
 """What every extractor is given and gives, and what several of them do to boxes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
-from fgmodel.cache import Frames
+from fgmodel.cache import STEP, Frames
 from fgmodel.frozen import FrozenTrunk
+
+Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Boxes (B N 4, fractions) and scores (B N) of some of the images."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,15 @@ class Found:
     scores: np.ndarray   # (n,N)   float32
 
 
+def unfitted(_train: Frames, _trunk: FrozenTrunk) -> None:
+    """Do nothing: the method fits nothing."""
+
+
+def one_pass(_images: int) -> float:
+    """Return what finding boxes costs where a fit costs next to nothing."""
+    return 1.0
+
+
 @dataclass(frozen=True)
 class Extractor:
     """A way to find boxes, and how much they are enlarged about their centres unless `data.patch_scale` says."""
@@ -36,12 +49,33 @@ class Extractor:
     scale: float
     size: int = 0             # px at which the trunk sees an image; 0 where it sees none
     stride16: bool = False    # which of the trunk's maps it reads
+    fit: Callable[[Frames, FrozenTrunk], object] = unfitted   # what `find` would do first, for who runs many of those
+    passes: Callable[[int], float] = one_pass   # what a train split of so many images costs, the fit included, in
+    #                                             passes of the trunk over them
+
+    def trunk(self, trunk: FrozenTrunk) -> FrozenTrunk:
+        """Return the trunk, cut where the method reads it."""
+        return replace(trunk, stride16=self.stride16)
 
 
-def joined(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> Found:
+def in_batches(task: Task, boxes: Callable[[slice], Batch], size: int = STEP) -> Found:
+    """Return the boxes and scores that `boxes` finds for rows of the task's images, `size` rows a call."""
+    parts: list[Batch] = []
+    for a in range(0, len(task.frames), size):
+        parts.append(boxes(slice(a, a + size)))
+        task.frames.progress("boxes", min(a + size, len(task.frames)), len(task.frames))
+    return joined(parts)
+
+
+def tensor(maps: np.ndarray) -> torch.Tensor:
+    """Return kept maps, which are in half precision, to compute with."""
+    return torch.from_numpy(np.array(maps, np.float32))
+
+
+def joined(parts: list[Batch]) -> Found:
     """Return the boxes and scores of all batches together."""
     boxes, scores = zip(*parts, strict=True)
-    return Found(torch.cat(boxes).numpy(), torch.cat(scores).numpy())
+    return Found(torch.cat(boxes).cpu().numpy(), torch.cat(scores).cpu().numpy())
 
 
 def squared(boxes: np.ndarray) -> np.ndarray:

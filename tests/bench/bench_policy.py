@@ -210,7 +210,7 @@ def regrets(space: Space, landscape: Landscape, policy: Policy, budgets: Iterabl
             clock, _, order = heapq.heappop(working)
             loss = landscape(positions(space, trials[order.trial]), order.to)
             finish(dispatcher, order, loss)
-        presented = dispatcher.ladder.best(dispatcher.history)
+        presented = dispatcher.ladder.leader(dispatcher.history)
         assert presented
         found.append(landscape(positions(space, presented), EPOCHS))
     return found

@@ -76,7 +76,7 @@ def run_ours(space: Space, data: Path, folder: Path, state: str) -> Timed:
     seconds = timed([fgsearch, "launch", SPACE, "--home", home, "--name", name, *sets], folder / f"{name}.log")
     history = load(home / "searches" / name / "journal.jsonl")
     epochs = sum(len(trial.reports) for trial in history.trials.values())
-    best = Ladder(space.search).best(history)
+    best = Ladder(space.search).leader(history)
     accuracy = best.at(best.rung, "val/accuracy") if best else float("nan")
     return Timed(f"fgsearch, {state}", seconds, len(history.trials), epochs, accuracy)
 

@@ -5,7 +5,7 @@ import torch
 
 from fgmodel.attention import attended, temporal_attention
 
-KINDS = ("per_step", "shared", "last", "mean")
+KINDS = ("per_step", "shared", "last", "mean")      # `sum` weighs, it does not share out
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -44,6 +44,21 @@ def test_last_and_mean_have_the_weights_their_names_say():
     assert temporal_attention("mean", 4, 5)(states).tolist() == [[0.25] * 4] * 2
 
 
+@pytest.mark.parametrize(
+    ("k", "expected"),
+    [
+        pytest.param(None, [1, 1, 1, 1], id="T unless set"),
+        pytest.param(3, [1, 1, 1, 0], id="the first three"),
+        pytest.param(1, [1, 0, 0, 0], id="the first alone"),
+    ],
+)
+def test_sum_gives_each_of_the_first_k_states_weight_one(k, expected):
+    states = torch.randn(2, 4, 5)
+    alpha = temporal_attention("sum", 4, 5, k)(states)
+    assert alpha.tolist() == [expected] * 2
+    torch.testing.assert_close(attended(alpha, states), states[:, :k].sum(dim=1))
+
+
 def test_attended_is_the_weighted_sum_of_states():
     states = torch.tensor([[[1.0, 10.0], [3.0, 30.0]]])
     torch.testing.assert_close(attended(torch.tensor([[0.25, 0.75]]), states), torch.tensor([[2.5, 25.0]]))
@@ -56,6 +71,7 @@ def test_attended_is_the_weighted_sum_of_states():
         pytest.param("shared", 513, id="one vector and a bias"),
         pytest.param("last", 0, id="nothing learned: last"),
         pytest.param("mean", 0, id="nothing learned: mean"),
+        pytest.param("sum", 0, id="nothing learned: sum"),
     ],
 )
 def test_attention_has_the_parameters_of_the_specification(kind, expected):

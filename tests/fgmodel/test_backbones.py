@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from fgmodel.backbones import backbone, freeze
 from fgmodel.errors import InputError
@@ -50,6 +51,37 @@ def test_the_stride_16_map_has_14_cells_at_224_pixels(name, width):
     trunk = backbone(name, "random", stride16=True).eval()
     with torch.inference_mode():
         assert trunk(torch.rand(1, 3, 224, 224)).shape == (1, width, 14, 14)
+
+
+def test_resnet34_keeps_stride_16_by_the_two_convolutions_the_specification_names():
+    strides = [
+        {name: m.stride for name, m in backbone("resnet34", "random", unstrided=on).named_modules() if isinstance(m, nn.Conv2d)}
+        for on in (False, True)
+    ]
+    changed = {name for name, stride in strides[0].items() if strides[1][name] != stride}
+    assert changed == {"trunk.layer4.0.conv1", "trunk.layer4.0.downsample.0"}       # §1
+
+
+@pytest.mark.parametrize(("name", "width"), [
+    pytest.param("efficientnet_lite0", 1280, id="the package's"),
+    pytest.param("resnet34", 512, id="torchvision"),
+    pytest.param("timm/resnet18", 512, id="timm"),
+])
+def test_an_unstrided_trunk_has_all_its_stages_and_14_cells_at_224_pixels(name, width):
+    trunk = backbone(name, "random", unstrided=True).eval()
+    assert trunk.weights_id == backbone(name, "random").weights_id                  # strides are no weights
+    with torch.inference_mode():
+        assert trunk(torch.rand(1, 3, 224, 224)).shape == (1, width, 14, 14)
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param("vgg19", id="a pool"), pytest.param("swin_t", id="no convolution"),
+    pytest.param("test_resnet", id="a pool beside the convolution"), pytest.param("densenet121", id="a pool in between"),
+])
+def test_a_trunk_that_cannot_keep_stride_16_says_so_in_one_line(name):
+    with pytest.raises(InputError, match=f"model.local_stride16: '{name}' does not come to stride 32 by") as refused:
+        backbone(name, "random", unstrided=True)
+    assert "\n" not in str(refused.value)
 
 
 def test_vgg19_is_the_thesis_trunk_and_can_drop_its_last_pool():

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from fgmodel.batches import Features, Frames, draw, evaluation_picks
-from fgmodel.config import DataConfig
+from fgmodel.config import DataConfig, ModelConfig
 from fgmodel.trial_data import TrialData
 
 CPU = torch.device("cpu")
@@ -27,19 +29,19 @@ def features():
 
 
 def test_features_of_an_image_come_with_features_of_its_own_patches(features):
-    batch = Features(features, CPU).evaluation(torch.tensor([4, 1]), torch.tensor([[0, 2], [1, 1]]))
+    batch = Features(ModelConfig(), features, CPU).evaluation(torch.tensor([4, 1]), torch.tensor([[0, 2], [1, 1]]))
     assert batch.whole.tolist() == [[4, 4], [1, 1]]
     assert batch.patches[..., 0].tolist() == [[12, 14], [4, 4]]
 
 
 def test_training_takes_one_patch_of_each_image_uniformly(features):
     draws = torch.tensor([[0.0], [0.34], [0.67], [0.999]], dtype=torch.float64)
-    batch = Features(features, CPU).training(torch.tensor([0, 0, 0, 0]), draws)
+    batch = Features(ModelConfig(), features, CPU).training(torch.tensor([0, 0, 0, 0]), draws)
     assert batch.patches[:, 0, 0].tolist() == [0, 1, 2, 2]
 
 
 def test_features_are_the_shared_arrays_themselves_not_a_copy(features):
-    source = Features(features, CPU)
+    source = Features(ModelConfig(), features, CPU)
     assert source._patches.data_ptr() == features.local_features.ctypes.data
     assert source.widths == (2, 4)
 
@@ -47,7 +49,7 @@ def test_features_are_the_shared_arrays_themselves_not_a_copy(features):
 def test_a_read_only_memory_map_is_read_without_a_warning(tmp_path):
     np.save(tmp_path / "whole.npy", np.ones((2, 3), np.float32))
     whole = np.load(tmp_path / "whole.npy", mmap_mode="r")
-    assert Features(data(features=(whole, whole[:, None])), CPU).widths == (3, 3)
+    assert Features(ModelConfig(), data(features=(whole, whole[:, None])), CPU).widths == (3, 3)
 
 
 def test_an_images_draws_stay_below_one_and_follow_the_generator():
@@ -67,6 +69,38 @@ def test_evaluation_takes_all_patches_or_the_best_or_a_fixed_draw():
     assert torch.equal(picks("random"), picks("random"))
     assert not torch.equal(picks("random"), picks("random", seed=1))
     assert set(picks("random").flatten().tolist()) == set(range(10))
+
+
+def test_more_draws_begin_with_those_of_fewer():
+    def picks(draws):
+        return evaluation_picks(DataConfig(evaluation_patches="random", evaluation_draws=draws), 50, 10)
+
+    assert picks(5).shape == (50, 5)
+    assert torch.equal(picks(5)[:, :1], picks(1))
+    assert len({tuple(column) for column in picks(5).T.tolist()}) == 5
+
+
+def test_maps_come_in_full_precision_with_the_trunks_width(features):
+    cells = np.arange(6 * 3 * 4 * 2 * 2, dtype=np.float16).reshape(6, 3, 4, 2, 2)
+    held = replace(features, local_features=None, local_maps=cells)
+    source = Features(ModelConfig(freeze_backbones=True, spatial_attention="between_steps"), held, CPU)
+    batch = source.evaluation(torch.tensor([4]), torch.tensor([[2, 0]]))
+    assert source.widths == (2, 4)
+    assert batch.patches.dtype == torch.float32
+    assert np.array_equal(batch.patches[0].numpy(), cells[4, [2, 0]])
+
+
+def test_without_a_local_stream_no_patch_is_taken(features, pictures):
+    alone = replace(features, local_features=None)
+    source = Features(ModelConfig(freeze_backbones=True, local_stream="none"), alone, CPU)
+    draws = torch.zeros(2, 4, dtype=torch.float64)
+    for how in ("mean_all", "top1", "random"):
+        picks = evaluation_picks(DataConfig(evaluation_patches=how), 2, source.patches_per_image)
+        assert source.evaluation(torch.tensor([4, 1]), picks).patches.shape == (2, 0, 0)
+    assert source.training(torch.tensor([4, 1]), draws).whole.tolist() == [[4, 4], [1, 1]]
+    cut = Frames(DataConfig(frame_size=64, image_size=32, patch_size=32), pictures, CPU, patches=False)
+    assert cut.patches_per_image == 0
+    assert cut.training(torch.tensor([0, 1]), draws).patches.shape == (2, 0, 3, 32, 32)
 
 
 @pytest.fixture

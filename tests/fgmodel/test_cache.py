@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fgmodel import store
-from fgmodel.cache import Frames, decoded, global_features, local_features
+from fgmodel.cache import Frames, global_features, local_features, local_maps
 from fgmodel.config import DataConfig
 from fgmodel.datasets import open_dataset
 from fgmodel.errors import InputError
@@ -176,7 +176,7 @@ def test_an_image_that_disappears_after_it_was_examined_is_named(tiny_cub, tmp_p
     dataset = open_dataset(DataConfig(dataset="cub", root=str(tiny_cub)), tmp_path)
     (tiny_cub / "images" / "001.Wren" / "Wren_0.png").unlink()
     with pytest.raises(InputError, match=r"001.Wren/Wren_0.png cannot be decoded: .*; it changed since it was examined"):
-        decoded(dataset, "train", 32, tmp_path)
+        Frames(dataset, "train", 32, tmp_path).decode()
 
 
 # --- features ---------------------------------------------------------------------------------------------------------
@@ -236,3 +236,15 @@ def test_other_settings_have_other_features(tiny_cub, tmp_path, other):
     first = local_features(frames, **settings)
     second = local_features(frames, **(settings | other))
     assert first.filename != second.filename
+
+
+def test_maps_are_the_trunks_in_half_precision_and_other_strides_are_other_maps(tiny_cub, tmp_path):
+    frames, patches = frames_of(tiny_cub, tmp_path), some_patches(8)
+    crops = cut(pixels(frames.array[:], "cpu"), torch.from_numpy(patches.boxes).float(), 64)
+    expected = np.stack([TRUNK.maps(crop).numpy() for crop in crops])
+    held = local_maps(frames, patches, TRUNK, 64)
+    assert (held.shape, held.dtype) == ((8, 2, 1280, 2, 2), np.float16)
+    np.testing.assert_allclose(held, expected, atol=1e-4, rtol=2**-10)
+    fine = local_maps(frames, patches, FrozenTrunk("efficientnet_lite0", "imagenet", unstrided=True), 64)
+    assert fine.shape == (8, 2, 1280, 4, 4)
+    assert fine.filename != held.filename

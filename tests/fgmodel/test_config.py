@@ -63,6 +63,11 @@ def test_a_list_is_taken_for_a_tuple_since_yaml_has_no_tuples():
         pytest.param({"model.attention": "both"}, "model.attention", "'per_step'", id="unknown choice"),
         pytest.param({"loss.detach_global": 1}, "loss.detach_global", "boolean", id="a number for a yes"),
         pytest.param({"seed": -1}, "seed", "-1", id="negative seed"),
+        pytest.param({"model.attention": "sum", "model.time_steps": 5, "model.sum_steps": 7}, "model.sum_steps",
+                     "'model.sum_steps': 7 is more than model.time_steps, 5", id="a sum of more steps than there are"),
+        pytest.param({"model.local_stream": "both"}, "model.local_stream", "'none', 'trunk' or 'lstm'", id="unknown stream"),
+        pytest.param({"data.evaluation_patches": "random", "data.evaluation_draws": 0}, "data.evaluation_draws",
+                     "greater than or equal to 1", id="no draw"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(settings, name, said):
@@ -87,12 +92,40 @@ _FROZEN = {"model.freeze_backbones": True}
         pytest.param({"optim.schedule": "cosine", "optim.decay": 0.5}, "optim.decay", id="decay of a cosine"),
         pytest.param({"optim.schedule": "cosine", "optim.step_epochs": 5}, "optim.step_epochs", id="steps of a cosine"),
         pytest.param({"optim.milestones": (1,)}, "optim.milestones", id="milestones of a step schedule"),
+        pytest.param({"data.evaluation_draws": 5}, "data.evaluation_draws", id="draws where all patches count"),
+        pytest.param({"model.sum_steps": 3}, "model.sum_steps", id="a sum under attention"),
+        pytest.param({"model.attention_heads": 4}, "model.attention_heads", id="heads without spatial attention"),
+        *(pytest.param({"model.local_stream": "none", name: value}, name, id=f"{name} without a local stream")
+          for name, value in {
+              "loss.lambda_rank": 0.0, "loss.lambda_local": 0.5, "loss.margin": 0.1, "loss.detach_global": False,
+              "loss.every_step": True, "optim.lr_local": 0.1, "model.fusion": "probs", "model.fusion_weight": 1.0,
+              "model.drop_last_pool": False, "model.local_stride16": True, "model.hidden_size": 64,
+              "model.time_steps": 4, "model.attention": "mean", "model.spatial_attention": "between_steps",
+          }.items()),
+        *(pytest.param({"model.local_stream": "trunk", name: value}, name, id=f"{name} without an LSTM")
+          for name, value in {
+              "loss.every_step": True, "model.hidden_size": 64, "model.time_steps": 4, "model.attention": "last",
+              "model.spatial_attention": "between_layers",
+          }.items()),
     ],
 )
 def test_a_setting_that_would_be_ignored_is_refused(settings, name):
     with pytest.raises(SettingError, match="would be ignored") as error:
         TrialConfig.from_settings(settings)
     assert error.value.name == name
+
+
+@pytest.mark.parametrize("settings", [
+    pytest.param({"model.local_stream": "none", "data.patches": "peaks", "model.local_backbone": "resnet34"},
+                 id="boxes are found all the same, by that trunk: the rows of a table share them"),
+    pytest.param({"model.local_stream": "trunk", "model.local_stride16": True, "optim.lr_local": 0.1}, id="a trunk is trained"),
+    pytest.param({"model.attention": "sum", "model.sum_steps": 10}, id="the sum of all steps"),
+    pytest.param({"model.spatial_attention": "between_layers", "model.attention_heads": 4, "model.local_backbone": "resnet34",
+                  "model.local_stride16": True}, id="chapter 7"),
+])
+def test_what_a_variant_uses_may_be_set(settings):
+    config = TrialConfig.from_settings(settings)
+    assert TrialConfig.from_settings(config.settings()) == config
 
 
 def test_a_wrong_setting_is_an_input_error_like_every_mistake_of_a_user():

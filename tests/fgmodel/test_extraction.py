@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,12 +8,16 @@ from fgmodel.cache import Frames
 from fgmodel.config import DataConfig
 from fgmodel.datasets import open_dataset
 from fgmodel.errors import InputError
-from fgmodel.extraction import EXTRACTORS, extract
+from fgmodel.extraction import EXTRACTORS, boxes_path, extract
 from fgmodel.extraction.boxes import greedy_peaks, peak_boxes
+from fgmodel.extraction.cam import Head, regression
 from fgmodel.extraction.ddt import fitted, principal_component
+from fgmodel.extraction.quality import known_truth, measure, share_held
 from fgmodel.frozen import FrozenTrunk
+from fgmodel.patches import read_patches
 
 LITE = FrozenTrunk("efficientnet_lite0", "imagenet")
+FINCHES = DataConfig(dataset="finches", finches_per_species=8)
 
 
 # --- from maps to boxes -----------------------------------------------------------------------------------------------
@@ -124,7 +130,7 @@ def test_ddt_finds_the_birds_of_both_splits(by_ddt, true_birds):
     for frames, patches in by_ddt[1]:
         assert patches.boxes.shape == (len(frames), 10, 4)
         # thesis.md §9: 0.863 on all of cub10; random boxes 0.598
-        assert true_birds.share_inside(patches.boxes.astype(float), frames.dataset, frames.split) > 0.8
+        assert measure(patches, true_birds(frames.dataset, frames.split)).inside > 0.8
 
 
 def test_ddt_projects_test_images_on_what_train_images_taught(by_ddt):
@@ -134,21 +140,92 @@ def test_ddt_projects_test_images_on_what_train_images_taught(by_ddt):
     assert np.array_equal(np.load(kept)["direction"], fitted(train, LITE).direction.numpy())
 
 
-def test_ddt_leaves_no_maps_behind(by_ddt):
-    assert not list((by_ddt[0] / "maps").glob("*.npy"))     # large, and of no further use
+def test_each_split_s_maps_are_kept_once_for_all_methods(by_ddt):
+    cache, [(test, _), (train, _)] = by_ddt
+    extract("cam", test, train, LITE, count=1)
+    assert len(list((cache / "maps").glob("*.npy"))) == 2
+
+
+# --- cam --------------------------------------------------------------------------------------------------------------
+
+def test_a_cell_adds_to_the_logit_of_the_class_predicted():
+    head = Head(mean=torch.tensor([1.0, 2.0]), weight=torch.tensor([[1.0, 0.0], [0.0, 3.0]]), bias=torch.tensor([0.5, -0.5]))
+    maps = torch.tensor([[[[1.0, 5.0]], [[2.0, 2.0]]], [[[1.0, 1.0]], [[2.0, 6.0]]]])   # 2 2 1 2
+    assert head.logits(maps.mean(dim=(2, 3))).tolist() == [[2.5, -0.5], [0.5, 5.5]]
+    assert head.activation(maps).tolist() == [[[0.0, 4.0]], [[0.0, 12.0]]]              # its mean is the logit less bias
+
+
+def test_the_head_is_the_penalised_optimum():
+    """At the minimum of mean CE + c/2 |w|², c·w is the mean of (y - p) x, and no bias helps."""
+    chance = np.random.default_rng(0)
+    pooled = torch.from_numpy(chance.standard_normal((60, 5)).astype(np.float32))
+    labels = torch.from_numpy((chance.random(60) * 3).astype(np.int64))
+    head = regression(pooled, labels)
+    x = (pooled - pooled.mean(dim=0)) / pooled.std(dim=0)
+    residual = torch.nn.functional.one_hot(labels).float() - head.logits(pooled).softmax(dim=1)
+    torch.testing.assert_close(0.01 * head.weight * pooled.std(dim=0), residual.T @ x / 60, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(residual.mean(dim=0), torch.zeros(3), atol=1e-5, rtol=0)
+
+
+def test_cam_reads_labels_of_train_images_alone(by_ddt):
+    cache, [(test, _), (train, _)] = by_ddt
+    before = extract("cam", test, train, LITE, count=3)
+    (kept,) = (cache / "patches").glob("*.cam.npz")
+    assert "-train-" in kept.name
+    labels = test.dataset.labels.copy()
+    labels[test.rows] = 0
+    kept.unlink()
+    blind = replace(train, dataset=replace(train.dataset, labels=labels))   # another fingerprint: fitted anew
+    assert np.array_equal(extract("cam", replace(blind, split="test"), blind, LITE, count=3).boxes, before.boxes)
+
+
+# --- boxes that look at nothing ---------------------------------------------------------------------------------------
+
+def blind(method, count, cache):
+    frames = frames_of(FINCHES, cache, "train", 120)
+    return extract(method, frames, frames, LITE, count)
+
+
+def test_a_grid_has_the_cells_nearest_to_the_centre_first(tmp_path):
+    assert blind("grid", 4, tmp_path).boxes[0].tolist() == [[0, 0, 60, 60], [60, 0, 120, 60], [0, 60, 60, 120], [60, 60, 120, 120]]
+    ten = blind("grid", 10, tmp_path).boxes[5]                                # three rows of four cells
+    assert ten[0].tolist() == [30, 40, 60, 80]
+    assert {(x2 - x1, y2 - y1) for x1, y1, x2, y2 in ten.tolist()} == {(30, 40)}
+
+
+def test_center_s_squares_grow_about_the_centre(tmp_path):
+    boxes = blind("center", 3, tmp_path).boxes
+    assert boxes[7].tolist() == [[36, 36, 84, 84], [21, 21, 99, 99], [6, 6, 114, 114]]   # sides of 0.4, 0.65 and 0.9
+
+
+def test_random_boxes_follow_from_an_image_s_name_alone(tmp_path):
+    four, two = blind("random", 4, tmp_path).boxes, blind("random", 2, tmp_path).boxes
+    assert np.array_equal(four[:, :2], two)
+    assert len(np.unique(four.reshape(-1, 4), axis=0)) > 0.9 * four[..., 0].size
+    sides = (four[..., 2:] - four[..., :2]) / 120
+    assert 0.19 < sides.min() < 0.25
+    assert 0.55 < sides.max() < 0.61
+    assert sides.mean() == pytest.approx(0.4, abs=0.02)
+
+
+# --- part by part -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("method", ["random", "parts", "peaks", "ddt"])
+def test_boxes_do_not_depend_on_how_images_are_shared_out(method, tmp_path):
+    train = frames_of(FINCHES, tmp_path, "train", 128)
+    parts = [extract(method, replace(train, part=part), train, LITE, count=3) for part in ((0, 64), (64, 72))]
+    whole = extract(method, train, train, LITE, count=3)
+    assert np.array_equal(np.concatenate([part.boxes for part in parts]), whole.boxes)
+    with pytest.raises(InputError, match="belongs to other images"):
+        read_patches(boxes_path(method, train, LITE, 3), replace(train, part=(0, 64)).names)
 
 
 # --- drawn birds ------------------------------------------------------------------------------------------------------
 
-FINCHES = DataConfig(dataset="finches", finches_per_species=8)
-
-
 def part_held(patches, frames):
     """Return the largest share (n) of each finch's telling part that a box holds."""
-    true = 256 * frames.dataset.part_boxes[frames.dataset.rows(frames.split)][:, None]
-    boxes = patches.boxes.astype(float)
-    low, high = np.maximum(boxes[..., :2], true[..., :2]), np.minimum(boxes[..., 2:], true[..., 2:])
-    return (np.clip(high - low, 0, None).prod(-1) / (true[..., 2:] - true[..., :2]).prod(-1)).max(axis=1)
+    true = known_truth(frames.dataset, frames.split, None).telling
+    return share_held(patches.boxes / patches.frame, true).max(axis=1)
 
 
 def test_peaks_hold_the_telling_part_of_most_finches(tmp_path):
@@ -193,7 +270,7 @@ def test_a_scale_enlarges_boxes_about_their_centres(tmp_path):
     np.testing.assert_allclose(large[:, 2:] + large[:, :2], small[:, 2:] + small[:, :2], atol=3)
 
 
-@pytest.mark.parametrize("method", sorted(EXTRACTORS.keys() - {"ddt"}))   # ddt's own tests are above
+@pytest.mark.parametrize("method", sorted(EXTRACTORS.keys() - {"ddt", "protopnet", "protopnet_trained"}))   # own tests
 def test_every_extractor_keeps_to_the_interface(method, tmp_path):
     cache = tmp_path
     train, test = (frames_of(FINCHES, cache, split, 128) for split in ("train", "test"))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from fgmodel.config import LossConfig
-from fgmodel.losses import ranking_hinge, two_stream_loss
+from fgmodel.losses import global_loss, ranking_hinge, two_stream_loss
 
 
 def hinge(p_global, p_local, margin=0.5, *, detach=True):
@@ -71,3 +71,29 @@ def test_the_ranking_loss_leaves_the_global_stream_alone_when_detached():
 def test_a_sure_and_wrong_prediction_has_a_finite_loss():
     loss = two_stream_loss(torch.tensor([[1e4, 0.0]]), torch.tensor([[1e4, 0.0]]), torch.tensor([1]), LossConfig())
     assert loss.total.item() == pytest.approx(2e4 + 0.25)           # λ m = 0.25: both probabilities are 0
+
+
+def test_smoothed_labels_give_every_class_its_share():
+    logits = torch.tensor([[log(3.0), 0.0]])                        # probabilities 3/4, 1/4
+    config = LossConfig(label_smoothing=0.2, lambda_rank=0.0)
+    loss = two_stream_loss(logits, logits, torch.tensor([0]), config)
+    assert loss.global_stream.item() == pytest.approx(-0.9 * log(0.75) - 0.1 * log(0.25))
+    assert loss.p_global.item() == pytest.approx(0.75)              # the hinge compares probabilities, not smoothed ones
+
+
+def test_a_loss_on_every_step_is_the_mean_of_each_steps_and_leaves_the_hinge_to_the_prediction():
+    labels, quiet = torch.tensor([0]), torch.tensor([[0.0, 0.0]])
+    predicting = torch.tensor([[log(4.0), 0.0]])                        # p_l = 4/5
+    steps = torch.tensor([[[0.0, 0.0], [log(3.0), 0.0]]])               # 1/2, 3/4
+    config = LossConfig(lambda_rank=1.0, lambda_local=2.0, margin=0.5, every_step=True)
+    loss = two_stream_loss(quiet, predicting, labels, config, steps)
+    assert loss.local_stream.item() == pytest.approx((log(2) + log(4 / 3)) / 2)
+    assert loss.p_local.item() == pytest.approx(0.8)
+    assert loss.rank.item() == pytest.approx(0.2)                       # 0.5 - 0.8 + 0.5
+    assert loss.total.item() == pytest.approx(log(2) + (log(2) + log(4 / 3)) + 0.2)
+
+
+def test_without_a_local_stream_the_loss_is_the_global_streams():
+    loss = global_loss(torch.tensor([[0.0, 0.0], [log(3.0), 0.0]]), torch.tensor([0, 0]), LossConfig())
+    assert loss.total.item() == loss.global_stream.item() == pytest.approx((log(2) + log(4 / 3)) / 2)
+    assert loss.p_global.item() == pytest.approx(0.625)

@@ -10,13 +10,14 @@ from fgmodel.model import Outputs, TwoStream
 
 SEEN = Observed(                                                            # two images, two classes, three steps
     global_logits=torch.tensor([[2.0, 0.0], [1.0, 0.0]]),
-    local_logits=torch.tensor([[0.0, 1.0], [0.0, 3.0]]),
-    step_predictions=torch.tensor([[0, 1, 1], [1, 1, 0]]),
+    local_logits=torch.tensor([[[0.0, 1.0]], [[0.0, 3.0]]]),
+    step_predictions=torch.tensor([[[0, 1, 1]], [[1, 1, 0]]]),
     alpha=torch.tensor([[0.2, 0.3, 0.5], [0.4, 0.3, 0.3]]),
     entropy=torch.tensor([0.9, 0.7]),
     state_cosine=torch.tensor([[0.5, 0.9, 1.0], [0.7, 0.9, 1.0]]),
 )
 LABELS = torch.tensor([0, 0])
+NOWHERE = torch.zeros(1, 2, 2, 0, 0)    # no spatial attention
 
 
 def test_accuracies_and_nll_are_those_worked_out_by_hand():
@@ -71,9 +72,45 @@ def test_what_is_kept_of_an_image_is_the_mean_over_its_patches():
         model.local_stream.head.weight.copy_(torch.eye(2))      # a state is its own logits
     states = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]], [[0.0, 3.0], [0.0, 2.0]]]])       # B=1 N=2 T=2 H=2
     alpha = torch.tensor([[[0.5, 0.5], [1.0, 0.0]]])
-    seen = observe(Outputs(torch.zeros(1, 2), torch.tensor([[[1.0, 5.0], [3.0, 1.0]]]), alpha, states), model)
-    assert seen.local_logits.tolist() == [[2.0, 3.0]]
-    assert seen.step_predictions.tolist() == [[1, 1]]           # mean logits [½, 3/2] and [0, 3/2]
+    seen = observe(Outputs(torch.zeros(1, 2), torch.tensor([[[1.0, 5.0], [3.0, 1.0]]]), alpha, states, NOWHERE), model)
+    assert seen.local_logits.tolist() == [[[2.0, 3.0]]]
+    assert seen.step_predictions.tolist() == [[[1, 1]]]           # mean logits [½, 3/2] and [0, 3/2]
     assert seen.alpha.tolist() == [[0.75, 0.25]]
     assert seen.entropy.tolist() == pytest.approx([0.5])        # of each patch first: 1 and 0
     assert seen.state_cosine.flatten().tolist() == pytest.approx([0.5, 1.0])    # first steps: orthogonal, parallel
+
+
+DRAWN = SEEN._replace(                                                      # two images, two draws of a patch
+    local_logits=torch.tensor([[[0.0, 1.0], [0.0, 3.0]], [[0.0, 3.0], [0.0, 3.0]]]),
+    step_predictions=torch.tensor([[[0, 1, 1], [0, 0, 1]], [[1, 1, 0], [1, 1, 1]]]),
+)
+
+
+def test_over_draws_accuracy_is_their_mean_with_its_spread():
+    result = evaluate(DRAWN, LABELS, weight=1.0)            # fused: right, wrong; wrong, wrong
+    assert result.accuracy == 0.25                          # draws: 1/2 and 0
+    assert result.accuracy_draw_sd == pytest.approx(0.5 / 2**0.5)
+    assert result.predictions.tolist() == [0, 1]            # of the first draw
+    one, three = log(1 + np.exp(-1)), log(1 + np.exp(1))    # z_0 - z_1 = 1 and -1; for the second image -2
+    assert result.nll == pytest.approx((one + three + 2 * log(1 + np.exp(2))) / 4)
+    measured = measures(DRAWN, LABELS, weight=1.0)
+    assert measured["val/accuracy_draw_sd"] == pytest.approx(0.5 / 2**0.5)
+    assert measured["val/accuracy_step/01"] == 0.5          # 1, 1, 0, 0
+
+
+def test_probabilities_are_fused_into_a_distribution():
+    result = evaluate(SEEN, LABELS, weight=3.0, kind="probs")
+    mixed = [(1 / (1 + np.exp(-g)) + 3 / (1 + np.exp(z))) / 4 for g, z in ((2, 1), (1, 3))]     # of class 0
+    assert result.nll == pytest.approx(-(log(mixed[0]) + log(mixed[1])) / 2)
+    assert result.predictions.tolist() == [int(p < 0.5) for p in mixed]
+
+
+def test_what_a_model_does_not_have_is_not_measured():
+    nothing = torch.empty(2, 0)
+    without_time = SEEN._replace(step_predictions=torch.empty(2, 1, 0, dtype=torch.int64), alpha=nothing, state_cosine=nothing)
+    stream = {"val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll"}
+    assert set(measures(without_time, LABELS, 1.0)) == stream
+    alone = without_time._replace(local_logits=torch.empty(2, 0, 2), step_predictions=torch.empty(2, 0, 0, dtype=torch.int64))
+    assert measures(alone, LABELS, 1.0) == pytest.approx({
+        "val/accuracy": 1.0, "val/accuracy_global": 1.0, "val/nll": (log(1 + np.exp(-2)) + log(1 + np.exp(-1))) / 2,
+    })

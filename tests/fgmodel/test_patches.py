@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from fgmodel.config import DataConfig
 from fgmodel.datasets import open_dataset
 from fgmodel.errors import InputError
+from fgmodel.extraction.quality import measure
 from fgmodel.patches import Patches, cut, read_patches, to_pixels, write_patches
 from fgmodel.released import read_released
 
@@ -201,8 +204,48 @@ def test_released_patches_shuffled_or_of_the_other_split_are_refused(cub10, bird
 
 def test_released_boxes_follow_the_birds(cub10, birds, true_birds):
     """The check that the frame is the squashed image and rows are ours: figures of the data's own README."""
-    boxes = released_of(cub10, birds, "train").boxes.astype(float)
-    centres, true = ((b[..., :2] + b[..., 2:]) / 2 for b in (boxes, true_birds.boxes(birds, "train")))
+    patches, truth = released_of(cub10, birds, "train"), true_birds(birds, "train")
+    centres, true = ((b[..., :2] + b[..., 2:]) / 2 for b in (patches.boxes.astype(float), truth.birds))
     correlation = [np.corrcoef(centres[..., axis].mean(axis=1), true[:, axis])[0, 1] for axis in (0, 1)]
     assert correlation == pytest.approx([0.22, 0.27], abs=0.01)
-    assert true_birds.share_inside(boxes, birds, "train") == pytest.approx(0.79, abs=0.01)
+    assert measure(patches, truth).inside == pytest.approx(0.79, abs=0.01)
+
+
+# Images of each class of CUB-200-2011 (train, test), as the data set's own lists count them: a class has 41 to 60 images.
+CUB_COUNTS = {"train": 5994, "test": 5794}   # thesis.md §3
+
+
+@pytest.mark.parametrize("split", CUB_COUNTS)
+def test_the_released_patches_of_all_of_cub_are_whole(official, split):
+    rows = np.load(official / f"{split}_patches.npy", allow_pickle=False)
+    labels = rows[:, 0, 4].astype(int)
+    counts = np.bincount(labels, minlength=200)
+    assert rows.shape == (CUB_COUNTS[split], 10, 5)                             # thesis.md §4
+    assert (rows[..., 4] == rows[:, :1, 4]).all()                               # one label a row
+    assert (np.diff(labels) >= 0).all()                                         # in the order of sorted class folders
+    assert len(counts) == 200
+    patches = read_released(official / f"{split}_patches.npy", labels, [str(c) for c in range(200)])   # half-open, in 448
+    sides = (patches.boxes[..., 2:] - patches.boxes[..., :2]).astype(int)
+    assert sides.prod(axis=-1).min() >= 0.05 * 448**2
+    if split == "train":
+        # CUB trains on 30 images of a class, but on 29 of the six that have too few (5994 = 200 x 30 - 6)
+        assert (counts[counts != 30] == 29).all()
+        assert (counts == 29).sum() == 6
+    else:
+        assert (counts.min(), counts.max()) == (11, 30)
+
+
+@pytest.mark.parametrize("split", CUB_COUNTS)
+def test_the_released_patches_of_cub10_are_the_first_ten_classes_of_all(official, cub10, split):
+    whole, ten = (np.load(root / f"{split}_patches.npy", allow_pickle=False) for root in (official, cub10))
+    assert np.array_equal(whole[whole[:, 0, 4] < 10], ten)
+
+
+def test_the_released_patches_of_all_of_cub_agree_with_the_lists_of_cub10(official, cub10):
+    lists = {name: dict(line.split() for line in (cub10 / name).read_text().splitlines())
+             for name in ("image_class_labels.txt", "train_test_split.txt")}
+    for split, flag in (("train", "1"), ("test", "0")):
+        labels = np.load(official / f"{split}_patches.npy", allow_pickle=False)[:, 0, 4].astype(int)
+        listed = Counter(int(label) - 1 for image, label in lists["image_class_labels.txt"].items()
+                         if lists["train_test_split.txt"][image] == flag)
+        assert {label: int((labels == label).sum()) for label in range(10)} == dict(listed)

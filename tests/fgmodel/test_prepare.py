@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from fgmodel.batches import source
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError
+from fgmodel.model import TwoStream
 from fgmodel.patches import Patches, write_patches
+from fgmodel.pending import pending
 from fgmodel.prepare import prepare
 from fgmodel.trial_data import whole
 
@@ -45,6 +49,47 @@ def test_trunks_in_training_get_frames(tmp_path):
     assert data.frames.shape == (72, 64, 64, 3)
     assert data.frames.dtype == np.uint8
     assert data.global_features is data.local_features is None
+
+
+LOOKING = {"model.spatial_attention": "between_steps", "model.local_stride16": True, "data.patch_size": 64}
+
+
+def test_frozen_trunks_under_spatial_attention_get_maps(tmp_path):
+    frozen = config(FINCHES | LOOKING | {"model.freeze_backbones": True})
+    told = {step.what for step in pending(frozen, tmp_path)}
+    data = prepare(frozen, tmp_path)
+    assert told == {"72 images", "boxes by parts", "features of 72 images", "maps of 144 patches"}
+    assert pending(frozen, tmp_path) == ()
+    assert data.local_features is None
+    assert (data.local_maps.shape, data.local_maps.dtype) == ((72, 2, 1280, 4, 4), np.float16)
+    again = prepare(frozen, tmp_path)                       # from its record
+    assert np.array_equal(data.local_maps, again.local_maps)
+    assert str(data.local_maps.filename) == str(again.local_maps.filename)
+
+
+def test_maps_computed_once_are_those_of_a_trunk_in_the_model(tmp_path):
+    settings = FINCHES | LOOKING
+    whole, frozen = config(settings), config(settings | {"model.freeze_backbones": True})
+    there, kept = prepare(whole, tmp_path), prepare(frozen, tmp_path)
+    rows, picks, cpu = torch.arange(4), torch.tensor([[0, 1]] * 4), torch.device("cpu")
+    model = TwoStream(whole.model, 12).eval()
+    with torch.inference_mode():
+        images, maps = model.features(*source(whole, there, cpu).evaluation(rows, picks))
+        cached = source(frozen, kept, cpu).evaluation(rows, picks)
+        torch.testing.assert_close(cached.patches, maps, atol=0.01, rtol=0.001)     # half precision; values to 6
+        torch.testing.assert_close(model(images, maps).looks, model(cached.whole, cached.patches).looks, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{}, LOOKING])
+def test_a_global_stream_alone_gets_no_features_of_patches(settings, tmp_path):
+    alone = {name: value for name, value in settings.items() if name == "data.patch_size"} | {"model.local_stream": "none"}
+    frozen = config(FINCHES | alone | {"model.freeze_backbones": True})
+    data = prepare(frozen, tmp_path)
+    assert data.local_features is data.local_maps is None
+    assert data.global_features.shape == (72, 1280)
+    assert pending(frozen, tmp_path) == ()
+    both = prepare(config(FINCHES | settings | {"model.freeze_backbones": True}), tmp_path)
+    assert (both.patches, both.fingerprint) == (data.patches, data.fingerprint)
 
 
 def test_preparing_again_computes_nothing_and_gives_the_same(tmp_path):

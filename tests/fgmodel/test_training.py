@@ -35,13 +35,14 @@ END_TO_END = {
 }
 
 
-def trial_data(folds, *, frames=None, features=None, labels, patches=3):
+def trial_data(folds, *, frames=None, features=None, maps=None, labels, patches=3):
     n = len(labels)
     whole, local = features or (None, None)
     return TrialData(
         classes=("a", "b", "c"), names=tuple(f"{i}.jpg" for i in range(n)), labels=labels, folds=folds,
         boxes=np.tile(np.array([8, 8, 40, 40], np.int16), (n, patches, 1)),
-        frames=frames, global_features=whole, local_features=local, fingerprint="f", split="s", patches="p",
+        frames=frames, global_features=whole, local_features=local, local_maps=maps,
+        fingerprint="f", split="s", patches="p",
     )
 
 

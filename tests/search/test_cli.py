@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.main import get_command
@@ -84,6 +85,14 @@ def pets(here: Path, classes: int = 2) -> None:
             picture(here / "birds" / f"class{label}" / f"{number}.png")
 
 
+def released(here: Path, shuffle: bool = False, extra: int = 0, edge: int = 448) -> None:
+    """Write two classes of ten train images and boxes in the released format for them, spoilt as asked."""
+    pets(here)
+    labels = np.repeat([0.0, 1.0], 10)
+    rows = np.append(labels[::-1] if shuffle else labels, np.ones(extra))
+    np.save(here / "train_patches.npy", np.stack([np.tile([0, edge, 0, edge, label], (10, 1)) for label in rows]).astype(float))
+
+
 def break_journal(here: Path) -> None:
     path = searched(here)
     path.write_text(path.read_text() + "{}\nx\n")
@@ -111,6 +120,9 @@ def truncate(path: Path) -> None:
         pytest.param(lambda h: (pets(h), truncate(h / "birds" / "class1" / "7.png")), ("launch", "tiny.yaml"), "class1/7.png", id="a truncated image"),
         pytest.param(lambda h: (pets(h), (h / "birds" / "class0" / "3.png").write_bytes(b"hello")), ("launch", "tiny.yaml"), "class0/3.png", id="an image that is none"),
         pytest.param(lambda h: (pets(h), picture(h / "birds" / "class0" / "1.png", 1)), ("launch", "tiny.yaml"), "class0/1.png", id="an image of one pixel"),
+        pytest.param(lambda h: released(h, shuffle=True), ("check", "tiny.yaml", "--set", "data.patches=train_patches.npy"), "train_patches.npy: row 0 is of class 'class1', the data set's image of 'class0'", id="a shuffled patch file"),
+        pytest.param(lambda h: released(h, extra=3), ("check", "tiny.yaml", "--set", "data.patches=train_patches.npy"), "train_patches.npy holds 23 images, the data set's split 20: it is of other data", id="patches of another data set"),
+        pytest.param(lambda h: released(h, edge=449), ("check", "tiny.yaml", "--set", "data.patches=train_patches.npy"), "train_patches.npy: row 0, box 0: x 0..449, y 0..449 is empty or outside the 448x448 frame", id="a box outside the frame"),
         pytest.param(lambda h: None, ("status", "finchs"), "holds no search 'finchs'; there is none yet", id="no search at all"),
         pytest.param(searched, ("status", "tyni"), "holds no search 'tyni'; did you mean 'tiny'?", id="a search misspelt"),
         pytest.param(searched, ("export", "tiny", "--trial", "77"), "search 'tiny' has no trial #77; it has #0 to #5", id="no such trial"),
@@ -172,7 +184,7 @@ def test_an_export_is_what_the_journal_says_and_survives_a_round_trip(here, fgse
     assert status == 0
     assert "retrain  fgsearch retrain best.yaml" in said
     history, bundle = load(path), read_bundle(here / "best.yaml")
-    best = Ladder(space_of(history).search).best(history)
+    best = Ladder(space_of(history).search).leader(history)
     assert bundle.origin.trial == best.number
     assert bundle.config() == read_space(here / "tiny.yaml").config(best.settings)
     assert bundle.origin.data.fingerprint == "sha256:a"

@@ -1,6 +1,7 @@
 """What is handed out and recorded, without Ray: the same journal, the same decisions."""
 
 import json
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,7 +12,7 @@ from search.history import History, load
 from search.journal import read
 from tests.search.conftest import run_to_end, train
 
-DECISIONS = ("asked", "promoted", "stopped", "failed")
+DECISIONS = ("asked", "repeated", "promoted", "stopped", "failed")
 
 
 def decisions(path) -> list[dict]:
@@ -50,9 +51,13 @@ def test_replaying_a_journal_twice_changes_nothing(space, dispatching) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("promote", [True, False], ids=["promoting", "stopping"])
-def test_a_driver_killed_at_any_moment_decides_as_the_undisturbed_one(seed, promote, space, dispatching) -> None:
-    space = type(space)(space.name, "", space.fixed, space.tune, space.search.model_copy(update={"promote": promote}))
+@pytest.mark.parametrize("how", [
+    pytest.param({"promote": True}, id="promoting"),
+    pytest.param({"promote": False}, id="stopping"),
+    pytest.param({"finalists": 2, "seeds": 2}, id="racing"),
+])  # fmt: skip
+def test_a_driver_killed_at_any_moment_decides_as_the_undisturbed_one(seed, how, space, dispatching) -> None:
+    space = replace(space, search=space.search.model_copy(update=how))
     whole = dispatching(space, "whole")
     run_to_end(whole)
     random = Random(seed)

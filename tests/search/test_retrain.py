@@ -72,6 +72,14 @@ def test_every_seed_is_trained_and_tested_and_the_opening_recorded(bundle, home)
     assert json.loads(line)["seeds"] == [0, 1]
 
 
+def test_a_global_stream_alone_reports_nothing_local(bundle, home) -> None:
+    held = read_bundle(bundle)
+    alone = {**held.settings, "model.local_stream": "none", "model.hidden_size": 512, "model.time_steps": 10}
+    write_bundle(held.model_copy(update={"settings": alone}), bundle)
+    result = run(bundle, home)
+    assert set(json.loads((result.folder / "test.json").read_text())) == {"test/accuracy", "test/accuracy_global", "test/nll"}
+
+
 def test_the_same_bundle_gives_the_same_numbers(bundle, home) -> None:
     assert run(bundle, home).values("nll") == run(bundle, home).values("nll")
 

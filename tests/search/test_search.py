@@ -301,3 +301,49 @@ def test_end_to_end_training_runs_too(lab) -> None:
     sets = ["model.freeze_backbones=false", "search.epochs=2", "optim.batch_size=16", "optim.lr_local=0.01", "optim.lr_global=0.01"]
     said = lab.run("launch", "tiny.yaml", "--name", "deep", "--trials", "1", *(w for s in sets for w in ("--set", s)))
     assert "complete: best #0" in said
+
+
+def test_a_search_ends_with_a_race_whose_winner_is_exported(lab) -> None:
+    race = ("--set", "search.finalists=2", "--set", "search.seeds=2")
+    said = lab.run("launch", "tiny.yaml", *race)
+    assert "finalists, trained again:" in said
+    history = load(lab.journal)
+    repeats = [t for t in history.trials.values() if t.repeats is not None]
+    assert len(repeats) == 4
+    assert len({(t.settings["seed"], t.settings["data.validation_seed"]) for t in repeats}) == 2
+    status = json.loads(lab.run("status", "tiny", "--json"))
+    assert [f["seeds"] for f in status["finalists"]] == [2, 2]
+    assert status["best"]["trial"] == status["finalists"][0]["trial"]
+    lab.run("export", "tiny", "--out", "best.yaml")
+    assert "confirmed:" in (lab.folder / "best.yaml").read_text()
+    require_mlflow_shows_the_journal(lab)
+    with sqlite3.connect(lab.database) as database:
+        shown = dict(database.execute("select t.value, m.value from metrics m join tags t on t.run_uuid = m.run_uuid and t.key = 'fgsearch.trial' where m.key = 'confirmed/val/accuracy'"))
+    assert shown == {str(f["trial"]): f["mean"] for f in status["finalists"]}
+
+
+def test_a_budget_ends_a_launch_and_the_next_one_goes_on(lab, whole) -> None:
+    said = lab.run("launch", "tiny.yaml", "--set", "search.hours=0.0001")
+    assert "the budget is spent; everything reported is kept" in said
+    lab.run("launch", "tiny.yaml")
+    assert decisions(lab.journal) == decisions(whole.journal)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "random"])
+def test_every_sampler_runs_a_whole_search(sampler, lab) -> None:
+    lab.run("launch", "tiny.yaml", "--name", sampler, "--trials", "4", "--set", f"search.sampler.name={sampler}", "--set", "search.epochs=2")
+    journal = load(lab.folder / "fgsearch-home" / "searches" / sampler / "journal.jsonl")
+    assert [t.by for t in journal.trials.values()] == ["reference", sampler, sampler, sampler]
+    assert journal.finished.how == "complete"
+
+
+def test_a_search_that_trains_end_to_end_stops_when_asked_and_goes_on(lab) -> None:
+    sets = ["model.freeze_backbones=false", "search.epochs=4", "search.rungs=[2]", "optim.batch_size=16", "optim.lr_local=0.01", "optim.lr_global=0.01"]
+    words = ("launch", "tiny.yaml", "--trials", "2", *(w for s in sets for w in ("--set", s)))
+    process = lab.start(*words)
+    lab.wait_for_reports(process, 1)
+    assert "stopped" in lab.run("stop", "tiny")
+    said, _ = process.communicate()
+    assert process.returncode == 130, said
+    lab.run(*words)
+    assert load(lab.journal).finished.how == "complete"

@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from search.errors import InputError
+from search.errors import InputError, Problems
 from search.space import read_space
 from tests.search.conftest import SPACES
 
@@ -39,10 +39,10 @@ def space_file(tmp_path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("**/*.yaml")), ids=lambda path: path.stem)
-def test_every_space_we_ship_is_valid_asks_a_question_and_tunes_the_six(path) -> None:
+def test_every_space_we_ship_is_valid_asks_a_question_and_tunes_the_six_or_lists_rows(path) -> None:
     space = read_space(path)
     assert space.question.endswith("?") or "?" in space.question
-    assert {parameter.name for parameter in space.tune} >= TUNED
+    assert space.rows or {parameter.name for parameter in space.tune} >= TUNED
 
 
 def test_the_file_of_these_tests_is_valid(tmp_path) -> None:
@@ -379,3 +379,57 @@ def test_launches_that_differ_in_trials_and_workers_are_the_same_search(space) -
 
 def test_launches_that_differ_in_a_range_are_not(space) -> None:
     assert type(space)(space.name, "", space.fixed, space.tune[1:], space.search).digest() != space.digest()
+
+
+ROWS = "# Which row wins?\nfixed: {data.dataset: finches}\nrows:\n  one step: {model.time_steps: 1}\n  ten steps: {}\nsearch: {epochs: 4, seeds: 3}\n"
+
+
+def rows(tmp_path, text: str = ROWS):
+    (tmp_path / "rows.yaml").write_text(text)
+    return read_space(tmp_path / "rows.yaml")
+
+
+def test_rows_are_a_list_tried_with_every_seed(tmp_path) -> None:
+    space = rows(tmp_path)
+    assert (space.search.trials, space.search.rungs) == (6, (4,))
+    assert [space.listed(k) for k in range(4)] == [
+        ("one step", {"model.time_steps": 1, "seed": 0}), ("ten steps", {"seed": 0}),
+        ("one step", {"model.time_steps": 1, "seed": 1}), ("ten steps", {"seed": 1}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "said"), [
+    pytest.param("time_steps: 1", "time_steps: 0", "rows.yaml:4: 'model.time_steps': 0 is wrong", id="a wrong value in a row"),
+    pytest.param("time_steps", "time_step", "rows.yaml:4: 'model.time_step' is not a setting; did you mean 'model.time_steps'?", id="an unknown setting in a row"),
+    pytest.param("ten steps: {}", "ten steps: 3", "rows.yaml:5: 'rows': 'ten steps' must hold settings, {} for none", id="a row that holds none"),
+    pytest.param("search:", "tune: {loss.margin: {low: 0.0, high: 1.0}}\nsearch:", "'rows' lists configurations and 'tune' draws them; leave one out", id="both rows and tune"),
+])  # fmt: skip
+def test_a_mistake_in_rows_is_told_with_its_line(before, after, said, tmp_path) -> None:
+    with pytest.raises(Problems) as problem:
+        rows(tmp_path, ROWS.replace(before, after))
+    assert said in str(problem.value)
+
+
+def test_an_objective_that_would_not_be_measured_is_named_with_its_line(tmp_path) -> None:
+    alone = TEXT.replace("  optim.schedule: cosine", "  optim.schedule: cosine\n  model.local_stream: none")
+    tuned = "  optim.lr_global: {low: 1.0e-3, high: 0.1, log: true}\nsearch:\n  objective: val/accuracy_local\n"
+    text = alone[: alone.index("  loss.lambda_rank")] + tuned + "  trials: 8\n"
+    with pytest.raises(InputError, match=r"mine.yaml:8: 'val/accuracy_local' is not measured where model.local_stream is none"):
+        read_space(space_file(tmp_path, text))
+    assert read_space(space_file(tmp_path, text.replace("val/accuracy_local", "val/accuracy"))).search.trials == 8
+
+
+def test_a_space_may_compare_variants_and_tune_what_each_of_them_uses(tmp_path) -> None:
+    text = """\
+fixed: {data.dataset: finches}
+tune:
+  model.local_stream: {choices: [lstm, trunk, none]}
+  model.time_steps: {low: 1, high: 6, when: {model.local_stream: "== lstm"}}
+  loss.lambda_rank: {low: 0.0, high: 2.0, when: {model.local_stream: "!= none"}}
+"""
+    space = read_space(space_file(tmp_path, text))
+    drawn = [space.draw(Random(seed)) for seed in range(50)]
+    assert {frozenset(d) for d in drawn} == {
+        frozenset({"model.local_stream"}), frozenset({"model.local_stream", "loss.lambda_rank"}),
+        frozenset({"model.local_stream", "loss.lambda_rank", "model.time_steps"}),
+    }

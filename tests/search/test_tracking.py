@@ -294,7 +294,7 @@ def test_the_searchs_best_is_the_ladders(book, store, tmp_path):
     facts = a_whole_search()[:-1]
     facts += [asked(3, 4), *job(3, 4, [1], 0.9), Failed(trial=1, job=2, reason="error", why="a fault")]
     replay(book.launch().write(*facts).path, SPACE, store)
-    best = Ladder(SPACE.search).best(load(book.path))
+    best = Ladder(SPACE.search).leader(load(book.path))
     assert best.number == 3
     assert tags(tmp_path, "finches-1")["fgsearch.best"] == "#3"
     assert ("finches-1", "best/val/accuracy", 0.91, 5) in dump(tmp_path)["latest"]

@@ -1,0 +1,50 @@
+"""Runs a study as the search it is, then shows, keeps and logs its table."""
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from search.errors import writing
+from search.home import Home
+from search.launch import launch
+from search.mlflow_store import Store, StoreError
+from search.projection import search_id
+from search.space import read_space
+from search.studies import as_csv, document, find_study, on_data, read_study, table, view
+
+
+def run_study(
+    name: str, data: str | None, settings: Sequence[str], search_name: str | None, home: Home,
+    open_store: Callable[[], Store], console: Console, *, as_json: bool,
+) -> None:
+    """Train the study's rows with every seed, or what is left of them, and show the table.
+
+    It is kept as `table.csv` in the search's folder and with its MLflow run.
+    Raises InputError: for an unknown study or a wrong setting.
+    """
+    path = find_study(name)
+    study = read_study(path)
+    space = read_space(path, [*(on_data(data) if data else ()), *settings])
+    search_name = search_name or space.name
+    stores: list[Store] = []
+
+    def opened() -> Store:
+        stores.append(open_store())
+        return stores[0]
+
+    history = launch(space, search_name, home, opened, Console(stderr=True) if as_json else console)
+    rows = table(study, space, history, home.search(search_name) / "predictions")
+    if as_json:
+        console.print_json(data=document(study, rows))
+    else:
+        console.print(view(study, rows))
+    kept = home.search(search_name) / "table.csv"
+    with writing(kept):
+        kept.write_text(as_csv(rows))
+    assert history.opened
+    try:
+        run = stores[0].runs(search_id(history.opened)).get(None)
+        if run:
+            stores[0].attach(run, kept.name, kept.read_text())
+    except StoreError as error:
+        console.print(f"MLflow does not take the table ({error}); it is in {kept}", soft_wrap=True)
