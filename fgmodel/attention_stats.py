@@ -1,4 +1,6 @@
-"""What is recorded of the attention over time and of the states behind it (specification §6.1-6.3, 6.5, 6.6).
+"""What is recorded of the attention over time and of the states behind it (specification §6.1-6.5).
+
+What every epoch reports of it is in `metrics`; this is what is asked of a trained model once.
 
 Means hide what images differ in, and α hides that late states are nearly the same one: so quantiles, and the states.
 
@@ -12,7 +14,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fgmodel.losses import ranking_hinge
 from fgmodel.metrics import relative_entropy
 
 
@@ -31,15 +32,6 @@ class Entropies(NamedTuple):
 
     mean_of_entropies: float
     entropy_of_mean: float
-
-
-class Ranking(NamedTuple):
-    """What the ranking hinge has to work with."""
-
-    active: float       # share of images whose hinge is above 0
-    p_global: float     # mean probability of the true class
-    p_local: float
-    lead: float         # mean of p_local − p_global; the hinge asks for the margin
 
 
 def alpha_summary(alpha: Float[Tensor, "n T"]) -> AlphaSummary:
@@ -81,22 +73,8 @@ def state_norms(states: Float[Tensor, "n T H"]) -> Float[Tensor, " T"]:
 
 def step_cosines(states: Float[Tensor, "n T H"]) -> Float[Tensor, " T-1"]:
     """Return the mean cos(h_t, h_{t-1}) for t = 2..T: near 1, the state has settled and α no longer matters."""
-    return F.cosine_similarity(states[:, 1:], states[:, :-1], dim=2).mean(dim=0)
-
-
-def last_cosines(states: Float[Tensor, "n T H"]) -> Float[Tensor, " T"]:
-    """Return the mean cos(h_t, h_T)."""
-    return F.cosine_similarity(states, states[:, -1:], dim=2).mean(dim=0)
-
-
-def ranking(
-    global_logits: Float[Tensor, "n C"], local_logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"], margin: float,
-) -> Ranking:
-    """Return how often the ranking hinge is active and what the two probabilities of the true class are."""
-    p_global, p_local = (z.softmax(dim=1).gather(1, labels[:, None])[:, 0] for z in (global_logits, local_logits))
-    active = ranking_hinge(p_global, p_local, margin, detach_global=True) > 0
-    means = (v.float().mean().item() for v in (active, p_global, p_local, p_local - p_global))
-    return Ranking(*means)
+    cosines: Tensor = F.cosine_similarity(states[:, 1:], states[:, :-1], dim=2).mean(dim=0)
+    return cosines
 
 
 def oracle_accuracy(correct: Bool[Tensor, "n T"]) -> float:

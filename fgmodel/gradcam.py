@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fgmodel.errors import InputError
 from fgmodel.frozen import FrozenTrunk, pixels
 from fgmodel.patches import cut
-from fgmodel.streams import LocalStream
+from fgmodel.streams import LocalStream, NoStream, TrunkStream
 
 Target: TypeAlias = Literal["true", "predicted", "each_step"]
 """Whose logit is followed: the label's or the stream's own prediction's, both fixed over t, or each step's own argmax's
@@ -39,6 +39,7 @@ class StepMaps(NamedTuple):
     maps: Float[Tensor, "B T h w"]         # M ≥ 0, at the map's own resolution; all zero where no cell speaks for it
     step_logits: Float[Tensor, "B T C"]    # y_t, of that step alone
     classes: Int[Tensor, "B T"]            # whose logit was followed
+    looks: Float[Tensor, "B T k l"]        # where each step looked (a_t); k = l = 0 without spatial attention
 
 
 def step_maps(
@@ -47,16 +48,18 @@ def step_maps(
     """Return Grad-CAM of every time step of `stream`, given the trunk's maps of its patches.
 
     A `LocalStream` is given their average; any other stream reads `cells` itself. It should be in eval mode.
+    Raises InputError: where the stream has no time steps.
     """
+    if isinstance(stream, NoStream | TrunkStream):
+        raise InputError(f"model.local_stream: {type(stream).__name__} has no time steps to look at; lstm has")
     cells = cells.float()
     if isinstance(stream, LocalStream):
-        gradients, logits, classes = _gradients(stream, cells.mean(dim=(2, 3)), labels, target)  # B T D
+        gradients, *said = _gradients(stream, cells.mean(dim=(2, 3)), labels, target)  # B T D
         weights = gradients / cells[0, 0].numel()                                     # B T D  the same in every cell
     else:
-        gradients, logits, classes = _gradients(stream, cells, labels, target)        # B T D h w
+        gradients, *said = _gradients(stream, cells, labels, target)                  # B T D h w
         weights = gradients.mean(dim=(3, 4))                                          # B T D
-    maps = torch.einsum("btd,bdhw->bthw", weights, cells).relu()                      # B T h w
-    return StepMaps(maps, logits, classes)
+    return StepMaps(torch.einsum("btd,bdhw->bthw", weights, cells).relu(), *said)
 
 
 def upsampled(maps: Float[Tensor, "B T h w"], size: int) -> Float[Tensor, "B T {size} {size}"]:
@@ -101,8 +104,8 @@ def require_fine(trunk: FrozenTrunk, size: int) -> None:
 
 def _gradients(
     stream: nn.Module, given: Tensor, labels: Int[Tensor, " B"], target: Target,
-) -> tuple[Tensor, Float[Tensor, "B T C"], Int[Tensor, "B T"]]:
-    """Return ∂y_t/∂given for each t (B T, then as given), all y_t, and the classes that were followed."""
+) -> tuple[Tensor, Float[Tensor, "B T C"], Int[Tensor, "B T"], Float[Tensor, "B T k l"]]:
+    """Return ∂y_t/∂given for each t (B T, then as given), all y_t, the classes that were followed, and the looks."""
     with torch.inference_mode(mode=False), torch.enable_grad():
         given = given.detach().clone().requires_grad_()   # a copy: what FrozenTrunk returns knows no gradients
         output = stream(given)
@@ -110,7 +113,7 @@ def _gradients(
         classes = _classes(target, labels, output.logits, logits)
         scores = logits.gather(2, classes[..., None]).sum(dim=(0, 2))                 # T  patches do not interact
         gradients = [torch.autograd.grad(score, given, retain_graph=True)[0] for score in scores]
-    return torch.stack(gradients, dim=1), logits.detach(), classes
+    return torch.stack(gradients, dim=1), logits.detach(), classes, output.looks.detach()
 
 
 def _classes(

@@ -7,7 +7,8 @@ from torch.testing import assert_close
 from fgmodel.errors import InputError
 from fgmodel.frozen import FrozenTrunk
 from fgmodel.gradcam import all_zero, min_max, patch_cells, require_fine, step_maps, upsampled
-from fgmodel.streams import LocalOutput, LocalStream
+from fgmodel.spatial import SpatialStream
+from fgmodel.streams import LocalOutput, LocalStream, TrunkStream
 
 LABELS = torch.tensor([2, 0, 1])
 
@@ -76,7 +77,7 @@ def test_the_closed_form_is_plain_gradcam_through_the_whole_network(target):
     trunk, model = small_trunk(), stream()
     seen = step_maps(model, trunk(patches()), LABELS, target)
     expected = plain_gradcam(model, trunk, patches(), seen.classes)
-    assert expected.amax() > 1e-3
+    assert expected.amax() > 1e-4       # far above the tolerance
     assert_close(seen.maps, expected, rtol=1e-5, atol=1e-9)
 
 
@@ -92,6 +93,20 @@ def test_where_gradients_differ_from_cell_to_cell_their_mean_weighs_the_channels
         model.head.weight.copy_(torch.tensor([[0.0, 0.0], [4.0, 8.0], [0.0, 0.0]]))
     seen = step_maps(model, cells, torch.tensor([1]))
     assert_close(seen.maps, torch.full((1, 2, 2, 2), 3.0))      # one cell of four: 4/4·1 + 8/4·1
+
+
+def test_a_spatial_stream_says_also_where_each_step_looked_and_one_that_averages_has_no_such_thing():
+    cells = small_trunk()(patches())
+    looking = SpatialStream(None, 6, 3, hidden_size=5, time_steps=4, attention="per_step", place="between_steps").eval()
+    seen = step_maps(looking, cells, LABELS)
+    assert seen.maps.shape == seen.looks.shape == (3, 4, 8, 8)
+    assert_close(seen.looks.sum(dim=(2, 3)), torch.ones(3, 4))
+    assert step_maps(stream(), cells, LABELS).looks.shape == (3, 4, 0, 0)
+
+
+def test_a_stream_without_time_steps_is_refused():
+    with pytest.raises(InputError, match=r"model.local_stream: TrunkStream has no time steps"):
+        step_maps(TrunkStream(None, 6, 3), torch.rand(1, 6, 1, 1), LABELS[:1])
 
 
 def test_the_scores_are_the_logits_of_each_step_alone():
