@@ -42,8 +42,13 @@ class PerStepAttention(nn.Module):
 
     def __init__(self, time_steps: int, width: int) -> None:
         super().__init__()
-        bound = 1 / sqrt(width)                         # §1: U(±1/√H)
-        self.weight = nn.Parameter(torch.empty(time_steps, width).uniform_(-bound, bound))  # T H
+        self.weight = nn.Parameter(torch.empty(time_steps, width))  # T H
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the vectors anew."""
+        bound = 1 / sqrt(self.weight.shape[1])          # §1: U(±1/√H)
+        nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, states: Float[Tensor, "B T H"]) -> Float[Tensor, "B T"]:
         """Return α."""

@@ -1,0 +1,177 @@
+"""Figures of what each time step sees and is worth, each with a text that says the same to who cannot see it.
+
+Heatmaps over the patch with right and wrong by step (Fig. 5.1, 6.2), how fine they are beside streams that learned
+nothing (specification §6.7), and the accuracy of each step alone (Fig. 6.1). Colours and marks tell the same thing
+twice, so that no eye depends on the colour.
+
+n  images      T  time steps      P  pixels of a patch      h, w  cells of a map
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from fgmodel.explain import BLUE, GREEN, GREY, VERMILION
+from fgmodel.gradcam import min_max, upsampled
+from fgmodel.intervals import Interval, mean_interval
+
+STEPS = (1, 2, 5, 6, 9)
+"""Of Fig. 6.2; those that a model has are shown."""
+
+Curves = Mapping[str, Interval]
+"""By name ("trained", then the nulls), the mean of a measure at each step with its 95 % interval: arrays of T."""
+
+_MEASURES = {                                  # name of `Fineness` -> axis name, factor
+    "entropy": ("entropy of the map\n(1 = even)", 1),
+    "half_max_area": ("half-max area\n(% of the patch)", 100),
+    "area90": ("area of 90 % of the map\n(% of the patch)", 100),
+    "iou_with_first": ("overlap with step 1\n(IoU of half-max areas)", 1),
+}
+_LINES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, ":", "^"))
+
+
+def heatmap_figure(
+    patches: UInt8[np.ndarray, "n P P 3"],
+    maps: Float[Tensor, "n T h w"],
+    correct: Bool[np.ndarray, "n T"],
+    names: Sequence[str],
+) -> Figure:
+    """Return a grid, images by steps: each step's map over its patch, scaled to 0..1 by itself, with ✓ or ✗."""
+    steps = _shown(maps.shape[1])
+    size = patches.shape[1]
+    heat = min_max(upsampled(maps.float().cpu(), size)).numpy()                        # n T P P  NaN: all zero
+    figure = _figure(1.5 * (1 + len(steps)) + 1.0, 1.62 * len(patches) + 0.55)
+    grid = figure.subplots(len(patches), 1 + len(steps), squeeze=False)
+    for row, patch, of_image, right, name in zip(grid, patches, heat, correct, names, strict=True):
+        _bare(row[0]).imshow(patch)
+        row[0].set_title(name, fontsize="small", loc="left")
+        for axes, step in zip(row[1:], steps, strict=True):
+            _draw_heat(_bare(axes), patch, of_image[step - 1])
+            _mark(axes, step, right=bool(right[step - 1]))
+    colours = figure.axes[1].images[-1]
+    figure.colorbar(colours, ax=grid, label="Grad-CAM of the true class,\neach map scaled to 0..1", shrink=0.6)
+    return figure
+
+
+def heatmap_text(correct: Bool[np.ndarray, "n T"], names: Sequence[str]) -> str:
+    """Return what the grid of heatmaps shows, in words."""
+    steps = _shown(correct.shape[1])
+    rows = [
+        f"{name}: right at {_listed(step for step in steps if right[step - 1])}"
+        for name, right in zip(names, correct, strict=True)
+    ]
+    return (
+        f"Heatmaps of {len(names)} patches at time steps {_listed(steps)}, each with whether that step alone names the "
+        f"class. {'; '.join(rows)}."
+    )
+
+
+def fineness_figure(panels: Mapping[str, Curves]) -> Figure:
+    """Return a panel for each measure of `Fineness`: the trained stream and its nulls over time, with 95 % bands."""
+    figure = _figure(4.6 * len(panels), 3.6)
+    for axes, (measure, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        label, factor = _MEASURES[measure]
+        for (name, interval), (colour, line, marker) in zip(curves.items(), _LINES, strict=False):
+            mean, low, high = (factor * np.asarray(values) for values in interval)
+            axes.plot(_steps(mean), mean, color=colour, linestyle=line, marker=marker, markersize=4, label=name)
+            axes.fill_between(_steps(mean), low, high, color=colour, alpha=0.2, linewidth=0)
+        _time_axis(axes)
+        axes.set_ylabel(label)
+    figure.axes[0].legend(frameon=False, fontsize="small", title="mean and 95 % band", title_fontsize="small")
+    return figure
+
+
+def fineness_text(panels: Mapping[str, Curves]) -> str:
+    """Return what the fineness figure shows, in words."""
+    told = []
+    for measure, curves in panels.items():
+        label, factor = _MEASURES[measure]
+        ends = "; ".join(f"{name} {_ends(interval, factor)}" for name, interval in curves.items())
+        told.append(f"{label.replace(chr(10), ' ')}: {ends}.")
+    return f"Fineness from the first to the last time step, mean and 95 % interval. {' '.join(told)}"
+
+
+def accuracy_figure(correct: Bool[np.ndarray, "n T"]) -> Figure:
+    """Return the accuracy of each step alone; the band is of the difference to step 1 on the same images."""
+    accuracy, low, high = _accuracies(correct)
+    figure = _figure(5.2, 3.6)
+    axes = figure.subplots()
+    axes.axhline(accuracy[0], color=GREY, linestyle="--", linewidth=1, label="step 1")
+    axes.plot(_steps(accuracy), accuracy, color=BLUE, marker="o", markersize=4, label="step t alone")
+    axes.fill_between(
+        _steps(accuracy), low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % of the difference to step 1",
+    )
+    _time_axis(axes)
+    axes.set_ylabel(f"accuracy of step t alone\n(% of {len(correct)} images)")
+    axes.margins(y=0.3)
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def accuracy_text(correct: Bool[np.ndarray, "n T"]) -> str:
+    """Return what the accuracy figure shows, in words."""
+    accuracy, low, high = _accuracies(correct)
+    each = ", ".join(f"{value:.1f} % at t = {step}" for step, value in enumerate(accuracy, start=1))
+    return (
+        f"Accuracy of each time step alone on {len(correct)} images: {each}. The last step less the first: "
+        f"{accuracy[-1] - accuracy[0]:+.1f} points ({low[-1] - accuracy[0]:+.1f} to {high[-1] - accuracy[0]:+.1f})."
+    )
+
+
+def _accuracies(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the accuracies in %, and the accuracy of step 1 with the ends of each step's difference to it: T each."""
+    right = 100 * correct.astype(float)                                                # n T
+    first = right[:, 0].mean()
+    difference = mean_interval(right - right[:, :1])                                   # paired: the same images
+    return right.mean(axis=0), first + difference.low, first + difference.high
+
+
+def _draw_heat(axes: Axes, patch: np.ndarray, heat: np.ndarray) -> None:
+    grey = patch.mean(axis=2)
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
+    axes.imshow(heat, cmap="viridis", vmin=0, vmax=1, alpha=0.6)
+    if np.isnan(heat).all():
+        axes.text(0.5, 0.5, "all zero", transform=axes.transAxes, ha="center", va="center", backgroundcolor="white")
+
+
+def _mark(axes: Axes, step: int, *, right: bool) -> None:
+    axes.set_title(f"t = {step} {'✓' if right else '✗'}", fontsize="medium", color=BLUE if right else VERMILION)
+
+
+def _bare(axes: Axes) -> Axes:
+    axes.set_axis_off()
+    return axes
+
+
+def _time_axis(axes: Axes) -> None:
+    axes.set_xlabel("time step t")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)                                                            # not pyplot: it keeps every one
+    return figure
+
+
+def _shown(count: int) -> tuple[int, ...]:
+    return tuple(step for step in STEPS if step <= count)
+
+
+def _steps(values: np.ndarray) -> np.ndarray:
+    return np.arange(1, len(values) + 1)
+
+
+def _ends(interval: Interval, factor: float) -> str:
+    first, last = ((factor * np.asarray(values)[k] for values in interval) for k in (0, -1))
+    return " to ".join("{:.3g} ({:.3g} to {:.3g})".format(*end) for end in (first, last))
+
+
+def _listed(steps: Iterable[int]) -> str:
+    return ", ".join(map(str, steps)) or "none"
