@@ -41,6 +41,7 @@ def heatmap_figure(
     maps: Float[Tensor, "n T h w"],
     correct: Bool[np.ndarray, "n T"],
     names: Sequence[str],
+    label: str = "Grad-CAM of the true class",
 ) -> Figure:
     """Return a grid, images by steps: each step's map over its patch, scaled to 0..1 by itself, with ✓ or ✗."""
     steps = _shown(maps.shape[1])
@@ -55,7 +56,7 @@ def heatmap_figure(
             _draw_heat(_bare(axes), patch, of_image[step - 1])
             _mark(axes, step, right=bool(right[step - 1]))
     colours = figure.axes[1].images[-1]
-    figure.colorbar(colours, ax=grid, label="Grad-CAM of the true class,\neach map scaled to 0..1", shrink=0.6)
+    figure.colorbar(colours, ax=grid, label=f"{label},\neach map scaled to 0..1", shrink=0.6)
     return figure
 
 

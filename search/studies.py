@@ -55,6 +55,7 @@ class Study(BaseModel):
     comparable: dict[str, Any]  # the settings under which the published numbers were measured
     images: int                 # of the test split they were measured on
     rows: dict[str, Compared]
+    maps: tuple[str, ...] = ()  # the trained rows whose time steps are drawn
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,9 @@ def read_study(path: Path) -> Study:
             raise Problems([f"{where}: '{row.of or name}' is none of the file's rows: {', '.join(trained)}"])
         if row.against is not None and row.against not in study.rows:
             raise Problems([f"{where}: 'against': '{row.against}' is no row of the study"])
+    if unknown := [name for name in study.maps if name not in trained]:
+        where = document.where("study", "maps")
+        raise Problems([f"{where}: 'maps': '{unknown[0]}' is none of the file's rows: {', '.join(trained)}"])
     return study
 
 

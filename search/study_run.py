@@ -1,10 +1,13 @@
 """Runs a study as the search it is, then shows, keeps and logs its table."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from search.errors import writing
+from search.history import History
 from search.home import Home
 from search.launch import launch
 from search.mlflow_store import Store, StoreError
@@ -41,10 +44,35 @@ def run_study(
     kept = home.search(search_name) / "table.csv"
     with writing(kept):
         kept.write_text(as_csv(rows))
+    made: dict[str, Figure | str] = {kept.name: kept.read_text()}
+    if study.maps:
+        from search.study_maps import drawn  # noqa: PLC0415 torch and scipy, for studies with figures only
+
+        for row in study.maps:
+            made |= dict(drawn(space, history, row, search_name, home))
+        _keep(made, home.search(search_name) / "figures", console)
+    _log(made, history, stores[0], kept, console)
+
+
+def _keep(made: dict[str, Figure | str], folder: Path, console: Console) -> None:
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+        for name, what in made.items():
+            if isinstance(what, str):
+                (folder / name).write_text(what)
+            else:
+                what.savefig(folder / name)
+    for name, what in made.items():
+        if isinstance(what, str) and name.endswith(".txt"):
+            console.print(what.splitlines()[0], soft_wrap=True)
+    console.print(f"  figures  {folder}", soft_wrap=True)
+
+
+def _log(made: dict[str, Figure | str], history: History, store: Store, kept: Path, console: Console) -> None:
     assert history.opened
     try:
-        run = stores[0].runs(search_id(history.opened)).get(None)
-        if run:
-            stores[0].attach(run, kept.name, kept.read_text())
+        if run := store.runs(search_id(history.opened)).get(None):
+            for name, what in made.items():
+                store.attach(run, name, what)
     except StoreError as error:
-        console.print(f"MLflow does not take the table ({error}); it is in {kept}", soft_wrap=True)
+        console.print(f"MLflow does not take the results ({error}); they are in {kept.parent}", soft_wrap=True)
