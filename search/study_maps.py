@@ -64,7 +64,7 @@ def drawn(space: Space, history: History, row: str, name: str, home: Home) -> It
     titles = seen.names[:SHOWN]
     yield f"{label}-heatmaps.png", heatmap_figure(seen.patches[first], maps.maps[first], correct[first], titles)
     if maps.looks.numel():
-        looks = heatmap_figure(seen.patches[first], maps.looks[first], correct[first], titles, label="spatial attention")
+        looks = heatmap_figure(seen.patches[first], maps.looks[first], correct[first], titles, "spatial attention")
         yield f"{label}-attention.png", looks
     areas = measure_areas(stream, seen.cells, seen.labels)
     nulls = {null: null_interval(draws) for null, draws in areas.nulls.items()}
