@@ -1,5 +1,6 @@
 """Connects to Ray: a private instance on this machine, or the cluster at an address."""
 
+import gc
 import logging
 import math
 import os
@@ -49,9 +50,13 @@ class Connection:
     def wait(self) -> None:
         """Return once Ray is there."""
         self._there.result()
+        gc.freeze()  # what was imported stays: `leave` need not look through it
 
     def leave(self) -> None:
         """Let Ray end; the way out of the context waits for it."""
+        if self._over.is_set():
+            return
+        gc.collect()  # a handle that another thread frees while Ray ends takes the process with it, status 1
         self._over.set()
 
     def _hold(self) -> None:

@@ -254,8 +254,8 @@ def test_a_running_search_refuses_a_second_driver_and_obeys_stop(lab) -> None:
     assert "another process is running this search" in lab.run("launch", "tiny.yaml", status=2)
     assert json.loads(lab.run("status", "tiny", "--json"))["state"] == "running"
     assert "stopped" in lab.run("stop", "tiny")
-    process.communicate()
-    assert process.returncode == 130
+    said, _ = process.communicate()
+    assert process.returncode == 130, said
 
 
 def test_more_trials_extend_a_finished_search(lab, whole) -> None:
