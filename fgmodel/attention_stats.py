@@ -68,7 +68,8 @@ def entropies(alpha: Float[Tensor, "n T"]) -> Entropies:
 
 def state_norms(states: Float[Tensor, "n T H"]) -> Float[Tensor, " T"]:
     """Return the mean ‖h_t‖."""
-    return torch.linalg.vector_norm(states, dim=2).mean(dim=0)
+    norms: Tensor = torch.linalg.vector_norm(states, dim=2).mean(dim=0)
+    return norms
 
 
 def step_cosines(states: Float[Tensor, "n T H"]) -> Float[Tensor, " T-1"]:
