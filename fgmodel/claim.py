@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fgmodel.fineness import half_max_areas
+from fgmodel.fineness import half_max_areas, map_entropies
 from fgmodel.gradcam import step_maps
 from fgmodel.intervals import Interval, beyond_null, mean_interval, null_interval, rank_correlation_interval
 from fgmodel.nulls import NULLS
@@ -32,11 +32,13 @@ class Trends(NamedTuple):
 
 
 class Areas(NamedTuple):
-    """Half-max areas of a trained stream's maps and of streams that learned nothing."""
+    """Half-max areas, and entropies, of a trained stream's maps and of streams that learned nothing."""
 
-    trained: np.ndarray             # (n,T)
-    correct: np.ndarray             # (n,T) bool: is step t alone right?
-    nulls: dict[str, np.ndarray]    # name of the null -> (draws,n,T)
+    trained: np.ndarray                     # (n,T)
+    correct: np.ndarray                     # (n,T) bool: is step t alone right?
+    nulls: dict[str, np.ndarray]            # name of the null -> (draws,n,T)
+    entropy: np.ndarray                     # (n,T) of the trained stream's maps
+    null_entropies: dict[str, np.ndarray]   # name of the null -> (draws,n,T)
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,17 @@ def measure_areas(
     """Return the areas of `stream`, in eval mode, and of `draws` of each null, from the trunk's maps of n patches."""
     seen = step_maps(stream, cells, labels)
     correct = seen.step_logits.argmax(dim=2) == labels[:, None]                       # n T
+    areas, entropies = _measures(seen.maps)
     nulls = {
-        name: np.stack([_areas(step_maps(null(stream, seed), cells, labels).maps) for seed in range(draws)])
+        name: [np.stack(held) for held in zip(*(
+            _measures(step_maps(null(stream, seed), cells, labels).maps) for seed in range(draws)
+        ), strict=True)]
         for name, null in NULLS.items()
     }
-    return Areas(_areas(seen.maps), correct.cpu().numpy(), nulls)
+    return Areas(
+        areas, correct.cpu().numpy(), {name: held[0] for name, held in nulls.items()},
+        entropies, {name: held[1] for name, held in nulls.items()},
+    )
 
 
 def answer(areas: Areas, seed: int = 0) -> Answer:
@@ -117,8 +125,10 @@ def trends(areas: np.ndarray) -> Trends:
     return Trends(ranks @ time / np.where(size == 0, 1.0, size), change)
 
 
-def _areas(maps: Float[Tensor, "n T h w"]) -> np.ndarray:
-    return half_max_areas(maps).cpu().numpy().astype(np.float64)
+def _measures(maps: Float[Tensor, "n T h w"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return half-max areas and entropies, n T each."""
+    area, entropy = (of(maps).cpu().numpy().astype(np.float64) for of in (half_max_areas, map_entropies))
+    return area, entropy
 
 
 def _null_trends(areas: np.ndarray) -> Trends:

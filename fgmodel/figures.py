@@ -42,15 +42,21 @@ def heatmap_figure(
     correct: Bool[np.ndarray, "n T"],
     names: Sequence[str],
     label: str = "Grad-CAM of the true class",
+    truth: Float[np.ndarray, "n 4"] | None = None,
 ) -> Figure:
-    """Return a grid, images by steps: each step's map over its patch, scaled to 0..1 by itself, with ✓ or ✗."""
+    """Return a grid, images by steps: each step's map over its patch, scaled to 0..1 by itself, with ✓ or ✗.
+
+    `truth` is a box x1 y1 x2 y2 in pixels of the patch, dashed: the part that tells drawn birds apart, or the bird.
+    """
     steps = _shown(maps.shape[1])
     size = patches.shape[1]
     heat = min_max(upsampled(maps.float().cpu(), size)).numpy()                        # n T P P  NaN: all zero
-    figure = _figure(1.5 * (1 + len(steps)) + 1.0, 1.62 * len(patches) + 0.55)
+    figure = new_figure(1.5 * (1 + len(steps)) + 1.0, 1.62 * len(patches) + 0.55)
     grid = figure.subplots(len(patches), 1 + len(steps), squeeze=False)
-    for row, patch, of_image, right, name in zip(grid, patches, heat, correct, names, strict=True):
+    for number, (row, patch, of_image, right, name) in enumerate(zip(grid, patches, heat, correct, names, strict=True)):
         _bare(row[0]).imshow(patch)
+        if truth is not None:
+            _draw_box(row[0], truth[number], size)
         row[0].set_title(name, fontsize="small", loc="left")
         for axes, step in zip(row[1:], steps, strict=True):
             _draw_heat(_bare(axes), patch, of_image[step - 1])
@@ -75,14 +81,14 @@ def heatmap_text(correct: Bool[np.ndarray, "n T"], names: Sequence[str]) -> str:
 
 def fineness_figure(panels: Mapping[str, Curves]) -> Figure:
     """Return a panel for each measure of `Fineness`: the trained stream and its nulls over time, with 95 % bands."""
-    figure = _figure(4.6 * len(panels), 3.6)
+    figure = new_figure(4.6 * len(panels), 3.6)
     for axes, (measure, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         label, factor = _MEASURES[measure]
         for (name, interval), (colour, line, marker) in zip(curves.items(), _LINES, strict=False):
             mean, low, high = (factor * np.asarray(values) for values in interval)
-            axes.plot(_steps(mean), mean, color=colour, linestyle=line, marker=marker, markersize=4, label=name)
-            axes.fill_between(_steps(mean), low, high, color=colour, alpha=0.2, linewidth=0)
-        _time_axis(axes)
+            axes.plot(of_steps(mean), mean, color=colour, linestyle=line, marker=marker, markersize=4, label=name)
+            axes.fill_between(of_steps(mean), low, high, color=colour, alpha=0.2, linewidth=0)
+        time_axis(axes)
         axes.set_ylabel(label)
     figure.axes[0].legend(frameon=False, fontsize="small", title="mean and 95 % band", title_fontsize="small")
     return figure
@@ -101,14 +107,14 @@ def fineness_text(panels: Mapping[str, Curves]) -> str:
 def accuracy_figure(correct: Bool[np.ndarray, "n T"]) -> Figure:
     """Return the accuracy of each step alone; the band is of the difference to step 1 on the same images."""
     accuracy, low, high = _accuracies(correct)
-    figure = _figure(5.2, 3.6)
+    figure = new_figure(5.2, 3.6)
     axes = figure.subplots()
     axes.axhline(accuracy[0], color=GREY, linestyle="--", linewidth=1, label="step 1")
-    axes.plot(_steps(accuracy), accuracy, color=BLUE, marker="o", markersize=4, label="step t alone")
+    axes.plot(of_steps(accuracy), accuracy, color=BLUE, marker="o", markersize=4, label="step t alone")
     axes.fill_between(
-        _steps(accuracy), low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % of the difference to step 1",
+        of_steps(accuracy), low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % of the difference to step 1",
     )
-    _time_axis(axes)
+    time_axis(axes)
     axes.set_ylabel(f"accuracy of step t alone\n(% of {len(correct)} images)")
     axes.margins(y=0.3)
     axes.legend(frameon=False, fontsize="small")
@@ -123,6 +129,24 @@ def accuracy_text(correct: Bool[np.ndarray, "n T"]) -> str:
         f"Accuracy of each time step alone on {len(correct)} images: {each}. The last step less the first: "
         f"{accuracy[-1] - accuracy[0]:+.1f} points ({low[-1] - accuracy[0]:+.1f} to {high[-1] - accuracy[0]:+.1f})."
     )
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches."""
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)                                                            # not pyplot: it keeps every one
+    return figure
+
+
+def time_axis(axes: Axes) -> None:
+    """Name the axis of time steps and count in whole ones."""
+    axes.set_xlabel("time step t")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def of_steps(values: np.ndarray) -> np.ndarray:
+    """Return 1..T."""
+    return np.arange(1, len(values) + 1)
 
 
 def _accuracies(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -141,6 +165,12 @@ def _draw_heat(axes: Axes, patch: np.ndarray, heat: np.ndarray) -> None:
         axes.text(0.5, 0.5, "all zero", transform=axes.transAxes, ha="center", va="center", backgroundcolor="white")
 
 
+def _draw_box(axes: Axes, box: np.ndarray, size: int) -> None:
+    x1, y1, x2, y2 = np.clip(box, 1, size - 2)   # a side outside the patch is drawn at its edge
+    for colour, style in (("black", "-"), ("white", "--")):
+        axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, linestyle=style, linewidth=1.5)
+
+
 def _mark(axes: Axes, step: int, *, right: bool) -> None:
     axes.set_title(f"t = {step} {'✓' if right else '✗'}", fontsize="medium", color=BLUE if right else VERMILION)
 
@@ -150,23 +180,11 @@ def _bare(axes: Axes) -> Axes:
     return axes
 
 
-def _time_axis(axes: Axes) -> None:
-    axes.set_xlabel("time step t")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)                                                            # not pyplot: it keeps every one
-    return figure
 
 
 def _shown(count: int) -> tuple[int, ...]:
     return tuple(step for step in STEPS if step <= count)
 
-
-def _steps(values: np.ndarray) -> np.ndarray:
-    return np.arange(1, len(values) + 1)
 
 
 def _ends(interval: Interval, factor: float) -> str:

@@ -49,6 +49,11 @@ def half_max_areas(maps: Float[Tensor, "n T h w"]) -> Float[Tensor, "n T"]:
     return _known(torch.cat(areas), maps)
 
 
+def map_entropies(maps: Float[Tensor, "n T h w"]) -> Float[Tensor, "n T"]:
+    """Return the entropy of each map over its cells, 1 for an even one."""
+    return _known(_entropy(maps), maps)
+
+
 def correlation_with_last(maps: Float[Tensor, "n T h w"]) -> Float[Tensor, "n T"]:
     """Return Pearson's correlation of each step's map with the last step's; NaN for a map that is constant."""
     centred = maps.flatten(2) - maps.mean(dim=(2, 3))[..., None]                      # n T hw

@@ -29,6 +29,7 @@ class Held(NamedTuple):
     global_logits: Float[Tensor, "n C"]
     states: Float[Tensor, "n R T H"]
     weighted: Float[Tensor, "n R T H"]    # α^t H^t: summed over t, what the head was given
+    alpha: Float[Tensor, "n R T"]
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ def contributions(model: ModelStates) -> Contributions:
 def hold(outputs: Outputs, *, draws: bool) -> Held:
     """Return what is kept of a batch."""
     weighted = outputs.alpha[..., None] * outputs.states                        # n N T H
-    return Held(
-        outputs.global_logits.cpu(), readings(outputs.states, draws=draws).cpu(), readings(weighted, draws=draws).cpu(),
-    )
+    read = (readings(values, draws=draws).cpu() for values in (outputs.states, weighted, outputs.alpha))
+    return Held(outputs.global_logits.cpu(), *read)
 
 
 def _by_step(how: How, model: ModelStates, weight: float, kind: Fusion) -> ByStep:

@@ -1,6 +1,6 @@
 """Runs a study as the search it is, then shows, keeps and logs its table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -12,8 +12,8 @@ from search.home import Home
 from search.launch import launch
 from search.mlflow_store import Store, StoreError
 from search.projection import search_id
-from search.space import read_space
-from search.studies import as_csv, document, find_study, on_data, read_study, table, view
+from search.space import Space, read_space
+from search.studies import Row, Study, as_csv, document, find_study, on_data, read_study, table, view
 
 
 def run_study(
@@ -44,14 +44,24 @@ def run_study(
     kept = home.search(search_name) / "table.csv"
     with writing(kept):
         kept.write_text(as_csv(rows))
-    made: dict[str, Figure | str] = {kept.name: kept.read_text()}
+    figures = dict(_figures(study, rows, space, history, search_name, home))
+    if figures:
+        _keep(figures, home.search(search_name) / "figures", Console(stderr=True) if as_json else console)
+    _log({kept.name: kept.read_text(), **figures}, history, stores[0], kept, console)
+
+
+def _figures(
+    study: Study, rows: Sequence[Row], space: Space, history: History, name: str, home: Home,
+) -> Iterator[tuple[str, Figure | str]]:
+    from search.study_curves import curves_figure  # noqa: PLC0415 matplotlib, once there is something to draw
+
+    if curves := curves_figure(study, rows):
+        yield "curves.png", curves
     if study.maps:
-        from search.study_maps import drawn  # noqa: PLC0415 torch and scipy, for studies with figures only
+        from search.study_maps import drawn  # noqa: PLC0415 torch and scipy, for studies with maps only
 
         for row in study.maps:
-            made |= dict(drawn(space, history, row, search_name, home))
-        _keep(made, home.search(search_name) / "figures", console)
-    _log(made, history, stores[0], kept, console)
+            yield from drawn(space, history, row, name, home)
 
 
 def _keep(made: dict[str, Figure | str], folder: Path, console: Console) -> None:

@@ -13,7 +13,7 @@ ENDS_LOWER = np.array([[0.6, 0.1, 0.5]] * 4 + [[0.5, 0.1, 0.6]] * 4)   # ρ −1
 
 
 def areas(trained, untrained=EVEN, shuffled=EVEN):
-    return Areas(trained, np.ones(trained.shape, bool), {"untrained": untrained[None], "shuffled": shuffled[None]})
+    return Areas(trained, np.ones(trained.shape, bool), {"untrained": untrained[None], "shuffled": shuffled[None]}, trained, {})
 
 
 @pytest.mark.parametrize(("row", "rho", "change"), [
@@ -54,7 +54,7 @@ def test_a_steady_small_decline_of_one_measure_alone_is_not_enough():
 
 def test_p_is_wilcoxons_one_sided_five_declines_of_five_come_by_chance_once_in_thirty_two():
     falls = np.array([[0.9, 0.9 - k / 10] for k in range(1, 6)])
-    given = Areas(falls, np.ones((5, 2), bool), {"untrained": np.full((1, 5, 2), 0.5)})
+    given = Areas(falls, np.ones((5, 2), bool), {"untrained": np.full((1, 5, 2), 0.5)}, falls, {})
     assert answer(given).change.p == pytest.approx(1 / 32)
 
 

@@ -21,7 +21,7 @@ def model_states(n=6, readings=1, steps=4, width=5, classes=3, seed=0):
     states, weighted = torch.randn(2, n, readings, steps, width, generator=random)
     linear = head(torch.randn(classes, width, generator=random).tolist(), [0.3, -0.2, 0.1])
     labels = torch.arange(n) % classes
-    return ModelStates(linear, labels, Held(torch.randn(n, classes, generator=random), states, weighted))
+    return ModelStates(linear, labels, Held(torch.randn(n, classes, generator=random), states, weighted, states[..., 0]))
 
 
 STATES = torch.tensor([[[[1.0, 0.0], [0.0, 4.0], [1.0, 2.0]]]])         # one image, one reading, T = 3, H = 2
@@ -39,7 +39,7 @@ def test_states_are_read_as_worked_out_by_hand(how, expected):
 
 def test_the_fused_predictions_are_those_worked_out_by_hand():
     model = ModelStates(head([[1.0, 0.0], [0.0, 1.0]], [0.5, 0.0]), torch.tensor([0]),
-                        Held(torch.tensor([[3.0, 0.0]]), STATES, STATES))
+                        Held(torch.tensor([[3.0, 0.0]]), STATES, STATES, STATES[..., 0]))
     found = by_step("sum", [model], weight=0.5)
     assert found.predictions_local[0, 0].tolist() == [0, 1, 1]
     assert found.predictions_fused[0, 0].tolist() == [0, 0, 0]          # 3.75 to 0, 3.75 to 2, 4.25 to 3
