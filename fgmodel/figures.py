@@ -28,10 +28,10 @@ Curves = Mapping[str, Interval]
 """By name ("trained", then the nulls), the mean of a measure at each step with its 95 % interval: arrays of T."""
 
 _MEASURES = {                                  # name of `Fineness` -> axis name, factor
-    "entropy": ("entropy of the map\n(1 = even)", 1),
-    "half_max_area": ("half-max area\n(% of the patch)", 100),
-    "area90": ("area of 90 % of the map\n(% of the patch)", 100),
-    "iou_with_first": ("overlap with step 1\n(IoU of half-max areas)", 1),
+    "entropy": ("entropy of the map\n(1 = even)", 1.0),
+    "half_max_area": ("half-max area\n(% of the patch)", 100.0),
+    "area90": ("area of 90 % of the map\n(% of the patch)", 100.0),
+    "iou_with_first": ("overlap with step 1\n(IoU of half-max areas)", 1.0),
 }
 _LINES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, ":", "^"))
 
@@ -188,7 +188,7 @@ def _shown(count: int) -> tuple[int, ...]:
 
 
 def _ends(interval: Interval, factor: float) -> str:
-    first, last = ((factor * np.asarray(values)[k] for values in interval) for k in (0, -1))
+    first, last = ([factor * np.asarray(values)[k] for values in interval] for k in (0, -1))
     return " to ".join("{:.3g} ({:.3g} to {:.3g})".format(*end) for end in (first, last))
 
 

@@ -53,12 +53,8 @@ def step_maps(
     if isinstance(stream, NoStream | TrunkStream):
         raise InputError(f"model.local_stream: {type(stream).__name__} has no time steps to look at; lstm has")
     cells = cells.float()
-    if isinstance(stream, LocalStream):
-        gradients, *said = _gradients(stream, cells.mean(dim=(2, 3)), labels, target)  # B T D
-        weights = gradients / cells[0, 0].numel()                                     # B T D  the same in every cell
-    else:
-        gradients, *said = _gradients(stream, cells, labels, target)                  # B T D h w
-        weights = gradients.mean(dim=(3, 4))                                          # B T D
+    gradients, *said = _gradients(stream, cells, labels, target)                      # B T D
+    weights = gradients / cells[0, 0].numel()                                         # B T D  the mean over cells
     return StepMaps(torch.einsum("btd,bdhw->bthw", weights, cells).relu(), *said)
 
 
@@ -103,16 +99,21 @@ def require_fine(trunk: FrozenTrunk, size: int) -> None:
 
 
 def _gradients(
-    stream: nn.Module, given: Tensor, labels: Int[Tensor, " B"], target: Target,
-) -> tuple[Tensor, Float[Tensor, "B T C"], Int[Tensor, "B T"], Float[Tensor, "B T k l"]]:
-    """Return ∂y_t/∂given for each t (B T, then as given), all y_t, the classes that were followed, and the looks."""
+    stream: nn.Module, cells: Float[Tensor, "B D h w"], labels: Int[Tensor, " B"], target: Target,
+) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T C"], Int[Tensor, "B T"], Float[Tensor, "B T k l"]]:
+    """Return Σ over cells of ∂y_t/∂A for each t, all y_t, the classes that were followed, and the looks.
+
+    The sum is the gradient of a shift of the whole channel, so that no gradient as large as the map is kept a step.
+    """
     with torch.inference_mode(mode=False), torch.enable_grad():
-        given = given.detach().clone().requires_grad_()   # a copy: what FrozenTrunk returns knows no gradients
-        output = stream(given)
+        cells = cells.detach().clone()   # a copy: what FrozenTrunk returns knows no gradients
+        shift = cells.new_zeros(cells.shape[:2], requires_grad=True)                  # B D
+        pooled = isinstance(stream, LocalStream)
+        output = stream(cells.mean(dim=(2, 3)) + shift if pooled else cells + shift[..., None, None])
         logits = cast("nn.Linear", stream.head)(output.states)                        # B T C
         classes = _classes(target, labels, output.logits, logits)
         scores = logits.gather(2, classes[..., None]).sum(dim=(0, 2))                 # T  patches do not interact
-        gradients = [torch.autograd.grad(score, given, retain_graph=True)[0] for score in scores]
+        gradients = [torch.autograd.grad(score, shift, retain_graph=True)[0] for score in scores]
     return torch.stack(gradients, dim=1), logits.detach(), classes, output.looks.detach()
 
 

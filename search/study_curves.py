@@ -1,4 +1,4 @@
-"""Figure 6.1 and the like: a study's accuracies by time step, ours with their spread over seeds, the published ones beside.
+"""Figure 6.1 and the like: a study's accuracies by time step, ours with their spread over seeds beside the published.
 
 T  time steps      S  seeds
 """
@@ -25,7 +25,7 @@ class _Curve:
 
 
 def curves_figure(study: Study, rows: Sequence[Row]) -> Figure | None:
-    """Return accuracy over time steps, a curve a trained row and way to read it; None where the study has no such rows."""
+    """Return accuracy over time steps, a curve a trained row and way to read it; None where there are no such rows."""
     curves = _curves(study, rows)
     if not curves:
         return None
@@ -37,8 +37,8 @@ def curves_figure(study: Study, rows: Sequence[Row]) -> Figure | None:
         if all(len(values) > 1 for values in curve.ours):
             sd = np.array([np.std(values, ddof=1) for values in curve.ours])
             axes.fill_between(curve.steps, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
-        if all(value is not None for value in curve.published):
-            axes.plot(curve.steps, curve.published, color="black", linestyle=":", marker="x", label=f"{name}, thesis")
+        if published := [value for value in curve.published if value is not None]:
+            axes.plot(curve.steps[: len(published)], published, color="black", linestyle=":", marker="x", label=f"{name}, thesis")
     time_axis(axes)
     axes.set_ylabel(f"test accuracy (%, {rows[0].images} images)\nmean and sd over seeds")
     axes.legend(frameon=False, fontsize="small")
@@ -46,7 +46,7 @@ def curves_figure(study: Study, rows: Sequence[Row]) -> Figure | None:
 
 
 def _curves(study: Study, rows: Sequence[Row]) -> dict[str, _Curve]:
-    """Return the rows that read a trained row at a time step, by that row and how they read it, in the order of steps."""
+    """Return the rows that read a trained row at a time step, by that row and how they read it."""
     curves: dict[str, _Curve] = {}
     for row in rows:
         said = study.rows[row.name]

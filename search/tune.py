@@ -3,6 +3,7 @@
 The settings and the order of the hooks matter; each stands here for a measured reason (docs/decisions.md, "Ray Tune").
 """
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ ACTOR_START_SECONDS = 30.0  # how long a finished actor waits for one that is st
 
 def run_jobs(dispatcher: Dispatcher, cache: Path, stop: Callable[[], bool], tick: Callable[[], None]) -> None:
     """Run the dispatcher's jobs until none is left or `stop` says so; `tick` is called several times a second."""
+    # Tune's snapshot of itself is never read; that it could not be copied once all has ended is no news to a user.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     search = dispatcher.space.search
     resources = {"cpu": search.resources.cpu, "gpu": search.resources.gpu}
     source = _Source(dispatcher, cache, threads=max(1, int(search.resources.cpu)))

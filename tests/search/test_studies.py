@@ -5,12 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from search.errors import InputError, Problems
 from search.history import load
 from search.journal import OpenedTest, read
 from search.space import read_space
-from search.studies import _claim, _verdict, find_study, mcnemar, on_data, read_study
+from search.studies import Row, _claim, _verdict, find_study, mcnemar, on_data, read_study
+from search.study_curves import curves_figure
 from tests.search.conftest import SPACES
 from tests.search.test_search import Lab
 
@@ -115,5 +117,43 @@ def test_a_study_opens_test_once_a_trial_and_shows_our_numbers_beside_the_publis
     assert float(table["attention"]["mean"]) == pytest.approx(100 * np.mean(attention), abs=0.01)
     assert float(table["sum of steps 1 to 10"]["published"]) == 67.64
     again = lab.run(*words, "--json")
-    assert len(json.loads(again[again.index("{"):])["rows"]) == 29
+    assert len(json.JSONDecoder().raw_decode(again[again.index("{"):])[0]["rows"]) == 29
     assert len(read(folder / "journal.jsonl")) == len(facts)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_study_with_maps_draws_where_the_steps_look_and_answers_whether_ever_finer(tmp_path) -> None:
+    lab, settings = Lab(tmp_path / "lab"), TINY | {"data.patch_size": 224, "search.seeds": 1, "search.epochs": 1}
+    words = ("study", "chapter-7", "--data", "finches", *(w for k, v in settings.items() for w in ("--set", f"{k}={v}")))
+    said = lab.run(*words)
+    assert "self-attention-between-steps: is attention ever finer?" in said
+    folder = lab.folder / "fgsearch-home" / "searches" / "chapter-7" / "figures"
+    grids = {path.name for path in folder.glob("self-attention-between-steps-*")}
+    kinds = ("alpha-by-class.csv", "attention.png", "fineness.png", "heatmaps.png", "steps.png", "weights.png")
+    assert grids == {f"self-attention-between-steps-{kind}" for kind in kinds}
+    assert not (folder / "without-self-attention-attention.png").exists()
+    text = (folder / "without-self-attention.txt").read_text()
+    assert "Attention on 24 images" in text
+    with (folder / "without-self-attention-alpha-by-class.csv").open() as file:
+        weights = [[float(value) for key, value in row.items() if key != "class"] for row in csv.DictReader(file)]
+    assert np.allclose(np.sum(weights, axis=1), 1, atol=1e-3)
+    store = MlflowClient(f"sqlite:///{lab.folder}/fgsearch-home/mlflow.db")
+    (parent,) = store.search_runs(["1"], "tags.`fgsearch.kind` = 'search'")
+    logged = {file.path for file in store.list_artifacts(parent.info.run_id)}
+    assert {"table.csv", "without-self-attention-heatmaps.png"} <= logged
+
+
+def test_curves_by_time_step_are_the_rows_that_read_a_step_with_the_published_ones_beside() -> None:
+    study = read_study(find_study("table-6.2"))
+    rows = [Row(name, said.published, (70.0, 72.0), 5794, None, None, None, "", "", "") for name, said in study.rows.items()]
+    axes = curves_figure(study, rows).axes[0]
+    lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert list(lines["attention: sum of steps 1 to t, ours"]) == [71] * 10
+    assert lines["attention: sum of steps 1 to t, thesis"][-1] == 67.64
+
+
+def test_a_study_without_rows_by_time_step_has_no_curves() -> None:
+    study = read_study(find_study("table-5.1"))
+    rows = [Row(name, None, (70.0,), 5794, None, None, None, "", "", "") for name in study.rows]
+    assert curves_figure(study, rows) is None
