@@ -103,13 +103,14 @@ def attention_record_figure(seen: Record) -> Figure:
 
 def attention_record_text(seen: Record) -> str:
     """Return what the figure shows, and what it has no room for, in words."""
-    total = float(np.sum(seen.margin.mean)) + seen.margin_bias
+    margin = np.asarray(seen.margin.mean)
+    total = float(margin.sum()) + seen.margin_bias
     first = int(seen.favourite.argmax()) + 1
     return (
         f"Attention on {seen.images} images: mean α {_listed(seen.alpha.mean)}; step {first} has the largest weight on "
         f"{seen.favourite.max():.0%} of them. Entropy (1 = even): {seen.entropies.mean_of_entropies:.3f} an image, "
         f"{seen.entropies.entropy_of_mean:.3f} of the mean. α where right: {_listed(seen.right)}; where wrong: "
-        f"{_listed(seen.wrong)}. The steps' parts of the margin {total:+.2f}: {_listed(np.asarray(seen.margin.mean))}, bias "
+        f"{_listed(seen.wrong)}. The steps' parts of the margin {total:+.2f}: {_listed(margin)}, bias "
         f"{seen.margin_bias:+.2f}. cos(h_t, h_t-1): {_listed(seen.cosines)}. Local stream {100 * seen.local:.1f} % "
         f"right by α; {100 * seen.oracle:.1f} % if the best step of each image were known."
     )
