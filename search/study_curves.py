@@ -38,8 +38,8 @@ def curves_figure(study: Study, rows: Sequence[Row]) -> Figure | None:
             sd = np.array([np.std(values, ddof=1) for values in curve.ours])
             axes.fill_between(curve.steps, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
         if published := [value for value in curve.published if value is not None]:
-            thesis = {"color": "black", "linestyle": ":", "marker": "x", "label": f"{name}, thesis"}
-            axes.plot(curve.steps[: len(published)], published, **thesis)
+            steps = curve.steps[: len(published)]
+            axes.plot(steps, published, color="black", linestyle=":", marker="x", label=f"{name}, thesis")
     time_axis(axes)
     axes.set_ylabel(f"test accuracy (%, {rows[0].images} images)\nmean and sd over seeds")
     axes.legend(frameon=False, fontsize="small")
