@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -201,6 +202,7 @@ def study(
     data: Annotated[str | None, typer.Option("--data", help="A folder of images, or finches.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs of every row.", min=1)] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Runs of every row.", min=1)] = None,
+    rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; repeatable.")] = None,
     search_name: Annotated[
         str | None, typer.Option("--name", help="The search's name.", show_default="the study's")
     ] = None,
@@ -215,7 +217,8 @@ def study(
     lengths = {"search.epochs": epochs, "search.seeds": seeds}
     given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])
     place = Home.find(home)
-    run_study(name, data, given, search_name, place, lambda: _store(place, tracking_uri), out, as_json=as_json)
+    store = partial(_store, place, tracking_uri)
+    run_study(name, data, given, search_name, place, store, out, rows=rows or (), as_json=as_json)
 
 
 @app.command(epilog="Example: fgsearch convert checkpoint_60_0.798.pth --out official.safetensors")

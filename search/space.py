@@ -258,7 +258,7 @@ def _search_problem(document: Document, detail: Any) -> str:  # noqa: ANN401 pyd
     if detail["type"] == "extra_forbidden":
         known = Sampler if keys[0] == "sampler" else Resources if keys[0] == "resources" else Search
         return f"{where}: '{name}' is not a setting{_near(keys[-1], known.model_fields)}"
-    must = detail["msg"].removeprefix("Input ").replace("should", "must")
+    must = detail["msg"].removeprefix("Input ").replace("should", "must").replace("a valid tuple", "a list")
     return f"{where}: '{name}': {detail['input']!r} is wrong: {must}"
 
 

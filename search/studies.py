@@ -9,7 +9,8 @@ import csv
 import io
 import math
 import zipfile
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,23 @@ def read_study(path: Path) -> Study:
         where = document.where("study", "maps")
         raise Problems([f"{where}: 'maps': '{unknown[0]}' is none of the file's rows: {', '.join(trained)}"])
     return study
+
+
+def only(wanted: Sequence[str], study: Study, space: Space) -> tuple[Study, Space]:
+    """Return the study with these trained rows and what is read off them; raises InputError naming the nearest."""
+    for name in wanted:
+        if name not in space.rows:
+            near = get_close_matches(name, space.rows, n=1, cutoff=0.3)
+            meant = f"; did you mean '{near[0]}'?" if near else ""
+            raise InputError(f"--row: '{name}' is no row of {space.name}{meant}")
+    rows = {name: row for name, row in space.rows.items() if name in wanted}
+    left = {name: said for name, said in study.rows.items() if (said.of or name) in wanted}
+    compared = {
+        name: said if said.against in left else said.model_copy(update={"against": None}) for name, said in left.items()
+    }
+    maps = tuple(name for name in study.maps if name in wanted)
+    search = space.search.model_copy(update={"trials": len(rows) * space.search.seeds})
+    return study.model_copy(update={"rows": compared, "maps": maps}), replace(space, rows=rows, search=search)
 
 
 def table(study: Study, space: Space, history: History, predictions: Path) -> list[Row]:

@@ -13,14 +13,14 @@ from search.launch import launch
 from search.mlflow_store import Store, StoreError
 from search.projection import search_id
 from search.space import Space, read_space
-from search.studies import Row, Study, as_csv, document, find_study, on_data, read_study, table, view
+from search.studies import Row, Study, as_csv, document, find_study, on_data, only, read_study, table, view
 
 
 def run_study(
     name: str, data: str | None, settings: Sequence[str], search_name: str | None, home: Home,
-    open_store: Callable[[], Store], console: Console, *, as_json: bool,
+    open_store: Callable[[], Store], console: Console, *, rows: Sequence[str] = (), as_json: bool,
 ) -> None:
-    """Train the study's rows with every seed, or what is left of them, and show the table.
+    """Train the study's rows, or only those named in `rows`, with every seed, or what is left to do; show the table.
 
     It is kept as `table.csv` in the search's folder and with its MLflow run.
     Raises InputError: for an unknown study or a wrong setting.
@@ -28,6 +28,8 @@ def run_study(
     path = find_study(name)
     study = read_study(path)
     space = read_space(path, [*(on_data(data) if data else ()), *settings])
+    if rows:
+        study, space = only(rows, study, space)
     search_name = search_name or space.name
     stores: list[Store] = []
 
@@ -36,15 +38,15 @@ def run_study(
         return stores[0]
 
     history = launch(space, search_name, home, opened, Console(stderr=True) if as_json else console)
-    rows = table(study, space, history, home.search(search_name) / "predictions")
+    found = table(study, space, history, home.search(search_name) / "predictions")
     if as_json:
-        console.print_json(data=document(study, rows))
+        console.print_json(data=document(study, found))
     else:
-        console.print(view(study, rows))
+        console.print(view(study, found))
     kept = home.search(search_name) / "table.csv"
     with writing(kept):
-        kept.write_text(as_csv(rows))
-    figures = dict(_figures(study, rows, space, history, search_name, home))
+        kept.write_text(as_csv(found))
+    figures = dict(_figures(study, found, space, history, search_name, home))
     if figures:
         _keep(figures, home.search(search_name) / "figures", Console(stderr=True) if as_json else console)
     _log({kept.name: kept.read_text(), **figures}, history, stores[0], kept, console)

@@ -11,7 +11,7 @@ from search.errors import InputError, Problems
 from search.history import load
 from search.journal import OpenedTest, read
 from search.space import read_space
-from search.studies import Row, _claim, _verdict, find_study, mcnemar, on_data, read_study
+from search.studies import Row, _claim, _verdict, find_study, mcnemar, on_data, only, read_study
 from search.study_curves import curves_figure
 from tests.search.conftest import SPACES
 from tests.search.test_search import Lab
@@ -142,6 +142,16 @@ def test_a_study_with_maps_draws_where_the_steps_look_and_answers_whether_ever_f
     (parent,) = store.search_runs(["1"], "tags.`fgsearch.kind` = 'search'")
     logged = {file.path for file in store.list_artifacts(parent.info.run_id)}
     assert {"table.csv", "without-self-attention-heatmaps.png"} <= logged
+
+
+def test_only_some_rows_are_trained_with_what_is_read_off_them_and_compared_where_the_other_is_there() -> None:
+    path = find_study("table-6.1")
+    study, space = only(["a global stream only", "d attention"], read_study(path), read_space(path))
+    assert list(space.rows) == list(study.rows) == ["a global stream only", "d attention"]
+    assert study.rows["d attention"].against is None
+    assert space.search.trials == 6
+    with pytest.raises(InputError, match=r"'d atention' is no row of table-6\.1; did you mean 'd attention'"):
+        only(["d atention"], study, space)
 
 
 def test_curves_by_time_step_are_the_rows_that_read_a_step_with_the_published_ones_beside() -> None:
