@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fgmodel.config import DEFAULTS, TrialConfig
 from search.errors import InputError, Problems, SettingError, writing
+from search.home import SEARCH_NAME
 from search.yaml_file import Document, read_document
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow", "pillow")
@@ -60,8 +61,8 @@ class Code(_Frozen):
 class Origin(_Frozen):
     """Where a configuration comes from."""
 
-    search: str
-    trial: int
+    search: str = Field(pattern=SEARCH_NAME)  # it becomes a folder's name
+    trial: int = Field(ge=0)
     by: str
     exported: date
     validation: Validation
@@ -104,7 +105,7 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
-            with temporary.open("w") as file:
+            with temporary.open("w", encoding="utf-8") as file:
                 file.write(head + body)
                 file.flush()
                 os.fsync(file.fileno())
