@@ -266,7 +266,10 @@ class Reader:
 
     def _parse(self, line: bytes) -> Fact:
         try:
-            fact = _FACT.validate_python(from_json(line, allow_inf_nan=False))
+            told = from_json(line, allow_inf_nan=False)
+            if isinstance(told, dict) and "at" not in told:
+                raise ValueError("it has no time")  # noqa: TRY301 said below with the others
+            fact = _FACT.validate_python(told)
         except ValueError as error:
             what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise JournalError(f"{self.path}:{self._line}: is not a line of a search's journal: {what}") from None

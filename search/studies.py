@@ -8,7 +8,6 @@ recorded.
 import csv
 import io
 import math
-import zipfile
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -222,9 +221,8 @@ def _right(trial: Trial, predictions: Path, metric: str) -> np.ndarray:
     assert trial.predictions is not None
     path = predictions / trial.predictions
     try:
-        with path.open("rb") as file:
-            return right(file, metric)
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        return right(path, metric)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}; delete the study's folder and run it again") from None
 
 

@@ -51,8 +51,9 @@ def test_a_half_written_last_line_is_no_error_and_is_overwritten(tmp_path) -> No
             OPENED.model_dump_json() + "\n\x00\x00\x00\n" + OPENED.model_dump_json() + "\n", 2, id="zeros in the middle"
         ),
         pytest.param(OPENED.model_dump_json() + "\n" + OPENED.model_dump_json() + "\n", 2, id="two openings"),
-        pytest.param(OPENED.model_dump_json() + '\n{"fact":"asked","trial":0,"settings":{"loss.margin":NaN},"by":"x","job":0,"to":1}\n', 2, id="nan"),
-        pytest.param(OPENED.model_dump_json() + '\n{"fact":"ended","trial":7,"job":0}\n', 2, id="a trial that was never begun"),
+        pytest.param(OPENED.model_dump_json() + '\n{"at":"2026-11-25T08:00:00Z","fact":"asked","trial":0,"settings":{"loss.margin":NaN},"by":"x","job":0,"to":1}\n', 2, id="nan"),
+        pytest.param(OPENED.model_dump_json() + '\n{"at":"2026-11-25T08:00:00Z","fact":"ended","trial":7,"job":0}\n', 2, id="a trial that was never begun"),
+        pytest.param(OPENED.model_dump_json() + '\n{"fact":"finished","how":"complete"}\n', 2, id="a fact without a time"),
         pytest.param(OPENED.model_copy(update={"format": 9}).model_dump_json() + "\n", 1, id="a later format"),
     ],
 )
