@@ -10,8 +10,9 @@ import re
 import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 
@@ -50,22 +51,43 @@ def _opened(path: Path, largest: int) -> IO[bytes]:
     return path.open("rb")
 
 
-def _array(content: bytes) -> np.ndarray:
-    """Return the array of a npy file's content."""
-    if content[:8] != b"\x93NUMPY\x01\x00":
+def map_npy(path: Path) -> np.memmap:
+    """Return the array of a npy file without reading it. Raises OSError; ValueError: as `read_npy` does."""
+    with path.open("rb") as file:
+        header = _header(file.read(1 << 16), path.stat().st_size)
+    return np.memmap(path, header.dtype, "r", header.start, header.shape, header.order)
+
+
+@dataclass(frozen=True)
+class _Header:
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    start: int   # of the content, in bytes
+
+
+def _header(begins: bytes, size: int) -> _Header:
+    """Return what the first bytes of a npy file of `size` bytes say of it, where that is what it holds."""
+    if begins[:8] != b"\x93NUMPY\x01\x00":
         raise ValueError("it is no array as numpy.save writes them")
-    start = 10 + int.from_bytes(content[8:10], "little")
-    header = _HEADER.fullmatch(content[10:start])
-    if header is None:
+    start = 10 + int.from_bytes(begins[8:10], "little")
+    said = _HEADER.fullmatch(begins[10:start])
+    if said is None:
         raise ValueError("its header is none of a plain array")
     try:
-        dtype = np.dtype(header[1].decode())
+        dtype = np.dtype(said[1].decode())
     except TypeError as error:
         raise ValueError(str(error)) from None
-    shape = tuple(map(int, re.findall(rb"\d+", header[3])))
+    shape = tuple(map(int, re.findall(rb"\d+", said[3])))
     claimed = math.prod(shape) * dtype.itemsize
-    if claimed != len(content) - start:
-        raise ValueError(f"its header says {dtype} {shape}, {claimed} bytes, but {len(content) - start} follow")
-    if not claimed:
-        return np.empty(shape, dtype)
-    return np.frombuffer(bytearray(content[start:]), dtype).reshape(shape, order="F" if header[2] == b"True" else "C")
+    if claimed != size - start:
+        raise ValueError(f"its header says {dtype} {shape}, {claimed} bytes, but {size - start} follow")
+    return _Header(dtype, shape, "F" if said[2] == b"True" else "C", start)
+
+
+def _array(content: bytes) -> np.ndarray:
+    """Return the array of a npy file's content."""
+    header = _header(content, len(content))
+    if header.start == len(content):
+        return np.empty(header.shape, header.dtype)
+    return np.frombuffer(bytearray(content[header.start :]), header.dtype).reshape(header.shape, order=header.order)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from fgmodel import store
-from fgmodel.arrays import read_npz
+from fgmodel.arrays import map_npy, read_npz
 from fgmodel.config import ModelConfig, TrialConfig
 from fgmodel.splits import Fold, split_hash
 
@@ -84,7 +84,7 @@ def read_record(path: Path) -> TrialData | None:
     try:
         file = read_npz(path, _LARGEST)
         said, labels, boxes = json.loads(str(file["said"])), file["labels"], file["boxes"]
-        arrays = {name: np.load(held, mmap_mode="r", allow_pickle=False) for name, held in said["arrays"].items()}
+        arrays = {name: map_npy(Path(held)) for name, held in said["arrays"].items()}
         folds = tuple(Fold(**{part: np.array(rows, np.int64) for part, rows in fold.items()}) for fold in said["folds"])
         small = {name: tuple(value) if isinstance(value, list) else value for name, value in said["small"].items()}
         return TrialData(**{**dict.fromkeys(_ARRAYS), **small, **arrays}, labels=labels, boxes=boxes, folds=folds)

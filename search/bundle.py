@@ -101,7 +101,10 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
         f"# {path.name}: trial {origin.trial} of search {origin.search}, exported {origin.exported}. "
         f"Retrain with: fgsearch retrain {path.name}\n"
     )
-    body = yaml.safe_dump(bundle.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    held = bundle.model_dump(mode="json")
+    body = yaml.safe_dump(held, sort_keys=False, allow_unicode=True)
+    if yaml.safe_load(body) != held:  # PyYAML loses U+0085 and its like unless it escapes what is not ASCII
+        body = yaml.safe_dump(held, sort_keys=False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
