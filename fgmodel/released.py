@@ -51,12 +51,13 @@ def _require_labels(path: Path, given: np.ndarray, labels: np.ndarray, classes: 
         raise InputError(f"{path}: row {row} carries several labels")
     rows = given[:, 0]   # whole numbers, of any size until their counts agree
     for label, name in enumerate(classes):
-        held, wanted = int((rows == label).sum()), int((labels == label).sum())
-        if held != wanted:
-            raise InputError(f"{path} holds {held} images of '{name}', the data set {wanted}: it is of other data")
+        count, due = int((rows == label).sum()), int((labels == label).sum())
+        if count != due:
+            raise InputError(f"{path} holds {count} images of '{name}', the data set {due}: it is of other data")
     if (rows != labels).any():
         row = int(np.flatnonzero(rows != labels)[0])
+        held, wanted = classes[int(rows[row])], classes[labels[row]]
         raise InputError(
-            f"{path}: row {row} is of class '{classes[int(rows[row])]}', the data set's image of '{classes[labels[row]]}': "
+            f"{path}: row {row} is of class '{held}', the data set's image of '{wanted}': "
             "the rows are not in the order of sorted paths",
         )

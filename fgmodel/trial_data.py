@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def read_record(path: Path) -> TrialData | None:
     try:
         file = read_npz(path, _LARGEST)
         said, labels, boxes = json.loads(str(file["said"])), file["labels"], file["boxes"]
-        arrays = {name: map_npy(Path(held)) for name, held in said["arrays"].items()}
+        arrays: dict[str, Any] = {name: map_npy(Path(held)) for name, held in said["arrays"].items()}
         folds = tuple(Fold(**{part: np.array(rows, np.int64) for part, rows in fold.items()}) for fold in said["folds"])
         small = {name: tuple(value) if isinstance(value, list) else value for name, value in said["small"].items()}
         return TrialData(**{**dict.fromkeys(_ARRAYS), **small, **arrays}, labels=labels, boxes=boxes, folds=folds)

@@ -147,7 +147,7 @@ def _choice_mistakes(name: str, given: dict[str, Any]) -> list[str]:
     return [f"'{name}': a choice is listed twice"] if len(set(choices)) < len(choices) else []
 
 
-def _range_mistakes(name: str, given: dict[str, Any]) -> list[str]:  # noqa: PLR0911 one return a mistake
+def _range_mistakes(name: str, given: dict[str, Any]) -> list[str]:
     kind = setting_type(name)
     if kind not in (int, float):
         return [f"'{name}' is not a number; give 'choices'"]
@@ -165,12 +165,17 @@ def _range_mistakes(name: str, given: dict[str, Any]) -> list[str]:  # noqa: PLR
         return [f"'{name}': 'log' is {log!r}; write true or false"]
     if log and low <= 0:
         return [f"'{name}': a logarithmic range must start above 0, not at {low}"]
-    if log and "step" in given:
+    return _step_mistakes(name, given) if "step" in given else []
+
+
+def _step_mistakes(name: str, given: dict[str, Any]) -> list[str]:
+    low, high, step = given["low"], given["high"], given["step"]
+    if given.get("log", False):
         return [f"'{name}': a logarithmic range has no step"]
-    if "step" in given and not 0 < given["step"] <= high - low:
-        return [f"'{name}': the step {given['step']} does not fit in {low} … {high}"]
-    if "step" in given and (high - low) / given["step"] > _FINEST:
-        return [f"'{name}': the step {given['step']} cuts {low} … {high} into more than {_FINEST:,} parts; leave it out"]
+    if not 0 < step <= high - low:
+        return [f"'{name}': the step {step} does not fit in {low} … {high}"]
+    if (high - low) / step > _FINEST:
+        return [f"'{name}': the step {step} cuts {low} … {high} into more than {_FINEST:,} parts; leave it out"]
     return []
 
 

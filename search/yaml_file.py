@@ -133,7 +133,8 @@ def _scalar(path: str, node: yaml.Node) -> Any:  # noqa: ANN401 YAML
     try:
         value = yaml.SafeLoader("").construct_object(node)
     except (yaml.YAMLError, ValueError, OverflowError):  # `<<`; 2026-13-45; 1:30:00… of 200 parts; 10,000 digits
-        raise InputError(f"{path}:{line}: has {node.value!r}, which is no value; put it in quotes if it is text") from None
+        said = f"has {node.value!r}, which is no value; put it in quotes if it is text"
+        raise InputError(f"{path}:{line}: {said}") from None
     if isinstance(value, int) and abs(value) >= HUGE:
         raise InputError(f"{path}:{line}: has a number too large for any setting: {node.value}")
     return value

@@ -40,7 +40,7 @@ def changed(content: bytes) -> st.SearchStrategy[bytes]:
     """Return a strategy of `content` with bytes replaced, cut out or put in, and with lines doubled, lost or swapped."""
     places, lines = st.integers(0, len(content)), content.splitlines(keepends=True) or [b""]
     which = st.integers(0, len(lines) - 1)
-    new = st.one_of(st.binary(max_size=12), st.sampled_from(HOSTILE))
+    new = st.one_of(st.binary(max_size=12), st.integers(0, len(HOSTILE) - 1).map(HOSTILE.__getitem__))
     edits = st.lists(st.tuples(places, st.integers(0, 12), new), min_size=1, max_size=4)
     moves = st.lists(st.tuples(which, which, st.sampled_from(("double", "lose", "swap"))), min_size=1, max_size=3)
 

@@ -12,7 +12,7 @@ from fgmodel.dogs import list_dogs
 from fgmodel.errors import InputError
 from fgmodel.extraction.quality import known_truth
 from fgmodel.listings import LARGEST, list_cub
-from tests.fgmodel.test_dogs import TRAIN, lay_out
+from tests.fgmodel.test_dogs import TEST, TRAIN, lay_out
 from tests.hostile import HOSTILE, changed, in_a_gigabyte, often, outcome, refused
 
 LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
@@ -96,9 +96,13 @@ def test_whatever_the_lists_of_dogs_hold(tmp_path, paint, monkeypatch, content, 
     root = tmp_path / "dogs"
     if not root.exists():
         lay_out(root, paint)
-    fitting = {"file_list": listed, "annotation_list": [n.removesuffix(".jpg") for n in listed], "labels": [1.0] * len(listed)}
-    monkeypatch.setattr(dogs, "read_matlab", lambda path, keys: fitting | content if "train" in path.name else fitting)
-    outcome(lambda: list_dogs(root), root)
+
+    def fitting(names):
+        return {"file_list": names, "annotation_list": [n.removesuffix(".jpg") for n in names], "labels": [1.0 + ("Pug" in n) for n in names]}
+
+    monkeypatch.setattr(dogs, "read_matlab", lambda path, _: fitting(listed) | content if "train" in path.name else fitting(TEST))
+    held = outcome(lambda: list_dogs(root), root)
+    assert refused(held) or len(held.names) == 12
 
 
 def hungry(root: str) -> None:

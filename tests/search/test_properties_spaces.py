@@ -61,12 +61,12 @@ def ranges(draw):
 def searches(draw):
     """Return a space file that is right, but for combinations that `_try_out` refuses."""
     tune = dict(draw(st.lists(ranges(), max_size=5)))
-    for name in tune:
+    for name, shape in tune.items():
         other = draw(st.sampled_from(["", *sorted(tune)]))
         if other and other != name:
             compare = draw(st.sampled_from([">", ">=", "<", "<=", "!=", "=="]))
             value = draw(st.one_of(st.floats(0, 10).map(repr), st.integers(0, 9).map(str), st.just("null")))
-            tune[name]["when"] = {other: draw(st.sampled_from([f"{compare} {value}", f"{compare}{value}", value]))}
+            shape["when"] = {other: draw(st.sampled_from([f"{compare} {value}", f"{compare}{value}", value]))}
     epochs = draw(st.integers(1, 100))
     search = {"trials": draw(st.integers(1, 100_000)), "epochs": epochs, "reduction": draw(st.integers(2, 16)),
               "sampler": {"name": draw(st.sampled_from(["tpe", "random", "gp", "cmaes"])), "seed": draw(st.integers(0, 2**62))},
