@@ -17,7 +17,7 @@ from search.space import Search
 def export(home: Home, name: str, to: Path, number: int | None = None) -> Bundle:
     """Write the best trial at the highest rung (or trial `number`) to `to` and return it.
 
-    Raises InputError: when there is no such search or trial, none has finished a rung, or a line of the journal was lost.
+    Raises InputError: when there is no such search or trial, none has finished a rung, or the journal lacks a line.
     """
     history = home.history(name)
     space, launched = space_of(history), _launched(home, name, history)
