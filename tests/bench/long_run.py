@@ -58,8 +58,12 @@ def run(folder: Path, jobs: int, workers: int) -> tuple[list[Seen], float]:
     begun = time.monotonic()
     with (folder / "said.txt").open("w") as said:
         driver = subprocess.Popen(words, cwd=folder, stdout=said, stderr=said)
-        seen = [look for looks in watched(driver, folder) for look in looks]
-    if driver.returncode:
+        try:
+            seen = [look for looks in watched(driver, folder) for look in looks]
+        finally:
+            driver.terminate()   # does nothing to one that has ended
+            driver.wait()
+    if driver.returncode or not seen:
         sys.exit((folder / "said.txt").read_text()[-2000:])
     return seen, time.monotonic() - begun
 
