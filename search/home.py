@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -27,8 +28,8 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """Decoded images, patches and features, shared by all searches."""
-        return self.path / "cache"
+        """Decoded images, patches and features, shared by all searches: FGSEARCH_CACHE, else in the home."""
+        return _given_cache() or self.path / "cache"
 
     def search(self, name: str) -> Path:
         """Return the folder of a search."""
@@ -61,6 +62,23 @@ class Home:
             there = f"; did you mean '{near[0]}'?" if near else f"; there {_are(names)}"
             raise InputError(f"{self.path}: holds no search '{name}'{there}")
         return load(self.journal(name))
+
+
+def cache_here(drivers: Path, machine: str) -> Path:
+    """Return the cache of the node this runs on, for a driver on `machine` with the cache `drivers`.
+
+    FGSEARCH_CACHE where the node has it, so that caches are local; the driver's on its own machine; else the user's.
+    """
+    if given := _given_cache():
+        return given
+    if socket.gethostname() == machine:
+        return drivers
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fgsearch"
+
+
+def _given_cache() -> Path | None:
+    given = os.environ.get("FGSEARCH_CACHE")
+    return Path(given).absolute() if given else None
 
 
 def _are(names: list[str]) -> str:

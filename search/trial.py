@@ -18,6 +18,7 @@ from fgmodel.prepare import prepare
 from fgmodel.training import Diverged, Run, best_device
 from fgmodel.trial_data import TrialData, whole
 from search.dispatch import Order, Outcome
+from search.home import cache_here
 
 CHECKPOINT_SECONDS = 60.0  # of training that a crash may cost at most, beside the epoch under way
 PARKED_SECONDS = 0.05
@@ -34,7 +35,8 @@ class TrialActor(Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:  # always True: Tune hangs on False
         """Take the next order; the run before it is let go, its memory included."""
         self._order = Order.model_validate_json(new_config["order"])
-        self._checkpoints, self._cache = Path(new_config["checkpoints"]), Path(new_config["cache"])
+        self._checkpoints = Path(new_config["checkpoints"])
+        self._cache = cache_here(Path(new_config["cache"]), new_config["machine"])
         self._run: Run | None = None
         self._over = False
         self._saved = time.monotonic()

@@ -1,0 +1,293 @@
+"""`fgsearch cluster`, and the commands that begin a search or go on with one by its name: here or on a cluster."""
+
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cluster.errors import ClusterError
+from cluster.token import use_token
+from search.cli_options import (
+    AddressOption,
+    FollowOption,
+    HomeOption,
+    JsonOption,
+    Name,
+    ShipOption,
+    UriOption,
+    home_option,
+    next_steps,
+    open_store,
+    out,
+)
+from search.errors import InputError
+from search.home import Home
+
+if TYPE_CHECKING:
+    from cluster.raylets import Raylets
+    from search.space import Space
+    from search.submit import Submission
+
+app = typer.Typer(
+    help="Several Ray nodes on this machine, for trying out.",
+    epilog="Example: fgsearch cluster up --nodes 3",
+    no_args_is_help=True,
+)
+
+
+@app.command(epilog="Example: fgsearch cluster up --nodes 3 --cpus-per-node 1 --gpus-per-node 0,1,1")
+def up(
+    nodes: Annotated[int, typer.Option("--nodes", help="How many, the head included.", min=1, max=64)] = 3,
+    cpus: Annotated[str, typer.Option("--cpus-per-node", help="For all nodes, or one for each: 2,1,1.")] = "1",
+    gpus: Annotated[str, typer.Option("--gpus-per-node", help="As Ray counts them; there need not be any.")] = "0",
+    port: Annotated[int, typer.Option("--port", help="Of the dashboard, loopback only.", min=1, max=65535)] = 8265,
+    home: HomeOption = None,
+) -> None:
+    """Start a cluster on this machine behind a token; again, the nodes that it lost."""
+    from cluster.raylets import up as start
+
+    place = Home.find(home)
+    with out.status(f"starting {nodes} nodes …"):
+        there = start(place.path, _each("cpus", cpus, nodes), _each("gpus", gpus, nodes), port)
+    _show(there)
+    out.print(f"  launch   fgsearch launch spaces/finches.yaml --address {there.address}{home_option(place)}")
+    out.print(f"  end      fgsearch cluster down{home_option(place)}")
+
+
+@app.command("status", epilog="Example: fgsearch cluster status --json")
+def cluster_status(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Say which nodes of this machine's cluster live."""
+    from cluster.raylets import status as look
+
+    place = Home.find(home)
+    there = look(place.path)
+    if as_json:
+        out.print_json(data=None if there is None else {"address": there.address, **asdict(there)})
+    elif there is None:
+        out.print(f"{place.path}: no cluster is up; start one with: fgsearch cluster up --nodes 3")
+    else:
+        _show(there)
+
+
+@app.command(epilog="Example: fgsearch cluster down")
+def down(home: HomeOption = None) -> None:
+    """End this machine's cluster; searches keep everything reported."""
+    from cluster.raylets import down as end
+
+    place = Home.find(home)
+    with out.status("ending the nodes …"):
+        ended = end(place.path)
+    out.print("the cluster is down" if ended else f"{place.path}: no cluster is up")
+
+
+@app.command(hidden=True)
+def drive(name: Name, home: HomeOption = None) -> None:
+    """Be the driver of a submitted search: what its job on the head runs."""
+    from search.submit import received
+
+    place = Home.find(home)
+    space, uri = received(place, name)
+    run(space, name, place, "auto", uri, f"fgsearch resume {name}")
+
+
+def resume(
+    name: Name, home: HomeOption = None, address: AddressOption = None, follow: FollowOption = False,
+    ship: ShipOption = False, tracking_uri: UriOption = None,
+) -> None:
+    """Go on with a search by its name, where it last ran: `--address local` brings it to this machine."""
+    from search.history import space_of
+
+    place = Home.find(home)
+    begin(space_of(place.history(name)), name, place, address, tracking_uri, follow=follow, ship=ship)
+
+
+def extend(
+    name: Name,
+    trials: Annotated[str, typer.Option("--trials", help="+50: that many more; 80: as many in all.")],
+    home: HomeOption = None, address: AddressOption = None, follow: FollowOption = False, ship: ShipOption = False,
+    tracking_uri: UriOption = None,
+) -> None:
+    """Add trials to a search by its name, finished or not, and go on with it."""
+    from search.history import space_of
+
+    place = Home.find(home)
+    space = space_of(place.history(name))
+    wanted = _more(trials, space)
+    space = replace(space, search=space.search.model_copy(update={"trials": wanted}))
+    begin(space, name, place, address, tracking_uri, follow=follow, ship=ship)
+
+
+def logs(
+    name: Name, home: HomeOption = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the search ends.")] = False,
+    driver: Annotated[bool, typer.Option("--driver", help="What its driver on the cluster printed instead.")] = False,
+) -> None:
+    """Tell what happened in a search, a line each."""
+    from search.follow import facts, line
+
+    place = Home.find(home)
+    use_token(place.path)
+    if driver:
+        _driver_logs(place, name, follow=follow)
+        return
+    objective = "val/accuracy"
+    if _job(place, name) is None:
+        place.history(name)
+    for fact in facts(place.journal(name), lambda: follow and is_active(place, name)):
+        if fact is not None:
+            objective = fact.space["search"]["objective"] if fact.fact == "opened" else objective
+            out.print(line(fact, objective), soft_wrap=True, markup=False)
+        elif not follow:
+            break
+
+
+def begin(
+    space: "Space", name: str, home: Home, address: str | None, tracking_uri: str | None, *, follow: bool, ship: bool,
+    go_on: str | None = None,
+) -> None:
+    """Run a search here, drive it on a cluster from here, or submit it as a job: by `address`.
+
+    Without one it goes where its last job ran.
+    """
+    use_token(home.path)
+    before = _job(home, name)
+    address = address or (before.address if before and go_on is None else None)
+    go_on = go_on or f"fgsearch resume {name}"
+    if address is None or "://" not in address:
+        if follow or ship:
+            raise InputError("--follow and --ship: are for a job, with --address http://HEAD:8265")
+        run(space, name, home, None if address == "local" else address, tracking_uri, go_on)
+        return
+    from search.launch import finished_already
+    from search.submit import submit, wait_until_begun
+
+    if finished_already(space, name, home):
+        run(space, name, home, None, tracking_uri, go_on)  # projects what MLflow lacks, and says the result
+        return
+    made = submit(space, name, home, address, tracking_uri, ship=ship)
+    wait_until_begun(made, out)
+    out.print(f"{name}: runs as {made.id} on {made.address}; it goes on without this machine", soft_wrap=True)
+    if follow:
+        _watch(space, name, home, made)
+        return
+    option = home_option(home)
+    for what, words in (("status", ""), ("logs", "--follow"), ("stop", ""), ("extend", "--trials +50")):
+        out.print(f"  {what:8} fgsearch {what} {name} {words}".rstrip() + option, soft_wrap=True)
+
+
+def run(space: "Space", name: str, home: Home, address: str | None, tracking_uri: str | None, go_on: str) -> None:
+    """Run a search with this process as its driver, and say how it ended."""
+    from search.launch import launch
+    from search.mlflow_store import require_address, without_password
+    from search.screen import ending
+    from search.tracking import default_uri
+
+    uri = tracking_uri or default_uri(home.path)
+    require_address(uri)
+    history = launch(space, name, home, lambda: open_store(home, tracking_uri), out, address)
+    out.print(ending(space, history, next_steps(name, home, without_password(uri), go_on, history)))
+    if history.finished and history.finished.how == "stopped":
+        raise typer.Exit(130)
+
+
+def is_active(home: Home, name: str) -> bool:
+    """Whether a driver runs or a job waits for one."""
+    from search.status import running
+
+    if home.journal(name).exists() and running(home.journal(name)):
+        return True
+    found = job_state(home, name)
+    return found is not None and found[1] in ("PENDING", "RUNNING")
+
+
+def job_state(home: Home, name: str) -> "tuple[Submission, str] | None":
+    """Return a search's last job and how it stands; None when it never ran on a cluster."""
+    made = _job(home, name)
+    if made is None:
+        return None
+    from cluster.jobs import Jobs
+
+    try:
+        return made, Jobs(made.address).status(made.id) or "unknown there"
+    except ClusterError as error:
+        return made, str(error)
+
+
+def end_job(home: Home, name: str) -> bool:
+    """End a job whose driver has not opened the journal yet; False when there is none."""
+    from cluster.jobs import Jobs
+
+    found = job_state(home, name)
+    if found is None or found[1] not in ("PENDING", "RUNNING"):
+        return False
+    Jobs(found[0].address).stop(found[0].id)
+    return True
+
+
+def _watch(space: "Space", name: str, home: Home, made: "Submission") -> None:
+    from cluster.jobs import Jobs
+    from search.follow import watch
+    from search.mlflow_store import without_password
+    from search.screen import ending
+    from search.submit import last_line
+    from search.tracking import default_uri
+
+    jobs = Jobs(made.address)
+    try:
+        history = watch(home, name, space, out, lambda: jobs.active(made.id))
+    except KeyboardInterrupt:
+        out.print(f"{name}: goes on; fgsearch logs {name} --follow watches it, fgsearch stop {name} ends it")
+        return
+    if history.finished is None:
+        raise InputError(last_line(jobs.logs(made.id)) or f"{made.id}: ended without a word")
+    uri = without_password(default_uri(home.path))
+    out.print(ending(space, history, next_steps(name, home, uri, f"fgsearch resume {name}", history)))
+
+
+def _driver_logs(home: Home, name: str, *, follow: bool) -> None:
+    from cluster.jobs import Jobs
+
+    made = _job(home, name)
+    if made is None:
+        raise InputError(f"search '{name}' never ran as a job; its own lines are: fgsearch logs {name}")
+    jobs = Jobs(made.address)
+    with suppress(KeyboardInterrupt):
+        for said in jobs.follow(made.id) if follow else [jobs.logs(made.id)]:
+            out.print(said, end="", soft_wrap=True, markup=False)
+
+
+def _job(home: Home, name: str) -> "Submission | None":
+    if not (home.search(name) / "job.json").exists():
+        return None
+    from search.submit import submission
+
+    return submission(home, name)
+
+
+def _more(given: str, space: "Space") -> int:
+    if space.rows:
+        raise InputError("--trials: a list has as many trials as rows times seeds; give search.seeds to its launch")
+    number = given.removeprefix("+")
+    if not number.isdigit() or not int(number):
+        raise InputError(f"--trials {given!r}: write +50 for fifty more, or 80 for eighty in all")
+    before = space.search.trials
+    wanted = before + int(number) if given.startswith("+") else int(number)
+    if not before <= wanted <= 100_000:
+        raise InputError(f"--trials {given}: the search has {before} already; {wanted} in all is out of range")
+    return wanted
+
+
+def _each(what: str, given: str, nodes: int) -> list[int]:
+    parts = given.split(",")
+    if not all(part.strip().isdigit() for part in parts) or len(parts) not in (1, nodes):
+        raise InputError(f"--{what}-per-node {given!r}: give one number for all nodes, or {nodes}, as 2,1,1")
+    numbers = [int(part) for part in parts]
+    return numbers * nodes if len(numbers) == 1 else numbers
+
+
+def _show(there: "Raylets") -> None:
+    for member in there.members:
+        state = "up" if member.alive else "lost: fgsearch cluster up starts it again"
+        out.print(f"  {member.name}  {member.cpus} CPU  {member.gpus} GPU  {state}")
+    out.print(f"cluster at {there.address}, behind a token")
