@@ -80,7 +80,10 @@ class Jobs:
     def nodes(self) -> list[Node]:
         """Return the nodes that are alive."""
         with self._calls():
-            found = list_nodes(address=self.address, filters=[("state", "=", "ALIVE")], limit=MOST_NODES)
+            found = list_nodes(
+                address=self.address, filters=[("state", "=", "ALIVE")], limit=MOST_NODES,
+                raise_on_missing_output=False,  # it takes the dead that the filter leaves out for missing
+            )
         return [node(n.node_id, n.node_name or "", n.node_ip, n.resources_total or {}) for n in found]
 
     @contextmanager
@@ -89,11 +92,11 @@ class Jobs:
             yield
         except AuthenticationError:
             raise self._locked() from None
-        except (ConnectionError, requests.RequestException, RayStateApiException) as error:
+        except (ConnectionError, requests.RequestException) as error:
             if "401" in str(error) or "403" in str(error):
                 raise self._locked() from None
             raise ClusterError(f"Ray at {self.address}: does not answer; is the cluster up?") from None
-        except (RuntimeError, RayError) as error:
+        except (RuntimeError, RayError, RayStateApiException) as error:
             if "status code 404" in str(error):
                 raise _UnknownJob(f"Ray at {self.address}: has no such job") from None
             if "status code 401" in str(error) or "status code 403" in str(error):

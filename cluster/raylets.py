@@ -108,7 +108,7 @@ def _start_head(folder: Path, wanted: tuple[Member, ...], port: int) -> Raylets:
     there = Raylets(port, gcs, temporary, wanted)
     words = [
         "--head", f"--port={gcs.rpartition(':')[2]}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
-        "--ray-client-server-port=0",  # Ray's client is a way in that nothing here uses
+        f"--ray-client-server-port={_any_port()}", "--no-monitor",  # a port without a token, for autoscaling only
     ]
     return _started(folder, there, 0, words)
 

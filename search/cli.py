@@ -141,7 +141,8 @@ def status(name: Name, home: HomeOption = None, as_json: JsonOption = False) -> 
     job = cli_cluster.job_state(place, name)
     told = None if job is None else {"id": job[0].id, "address": job[0].address, "state": job[1]}
     begun = job is None or name in place.names()
-    found = (summary(place, name) if begun else {"search": name, "state": "submitted"}) | ({"job": told} if told else {})
+    found = summary(place, name) if begun else {"search": name, "state": "submitted"}
+    found |= {"job": told} if told else {}
     if as_json:
         out.print_json(data=found)
     else:

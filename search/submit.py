@@ -77,6 +77,7 @@ def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str 
     with _one_at_a_time(home, name):
         before = submission(home, name)
         if before and before.address == jobs.address and jobs.active(before.id):
+            _require_the_same(before, space, name)
             return before
         if home.journal(name).exists() and running(home.journal(name)):
             raise InputError(f"{home.journal(name)}: another process is running this search; stop it first")
@@ -149,6 +150,12 @@ def require_cluster(space: Space, name: str, home: Home, ray: Connection, consol
     each = space.search.resources
     if (held := ray.places(each.cpu, each.gpu)) < space.search.workers:
         console.print(f"note: {space.search.workers} workers asked for; the nodes hold {held} now", soft_wrap=True)
+
+
+def _require_the_same(before: Submission, space: Space, name: str) -> None:
+    if before.space != json.loads(json.dumps(_whole(space))):
+        said = f"search '{name}' runs already, as {before.id}, with other settings or another number of trials"
+        raise InputError(f"{said}; wait for its end, or: fgsearch stop {name}")
 
 
 def shared_paths(config: TrialConfig) -> tuple[str, ...]:

@@ -190,9 +190,11 @@ class _Ends(_Unpickled, FIFOScheduler):
         dispatcher = self.source.dispatcher
         if self.source.stopping or time.monotonic() - self._parked.get(trial.trial_id, 0.0) > ACTOR_START_SECONDS:
             return False
-        live = controller.get_live_trials()  # those that Ray has no room for are not starting: they wait for this one
-        starting = len(live) <= self.source.places() and any(other.status == TuneTrial.PENDING for other in live)
-        return starting or (dispatcher.idle and bool(dispatcher.history.live))
+        live = controller.get_live_trials()
+        has_room = len(live) <= self.source.places()  # else what is pending waits for this very actor: a node was lost
+        starting = has_room and any(other.status == TuneTrial.PENDING for other in live)
+        busy = any(other.status == TuneTrial.RUNNING and other.trial_id not in self._parked for other in live)
+        return starting or (dispatcher.idle and busy)
 
 
 class _Stop(_Unpickled, tune.Stopper):
