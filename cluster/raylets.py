@@ -65,13 +65,16 @@ def up(home: Path, cpus: list[int], gpus: list[int], port: int) -> Raylets:
         write_token(home)
         there = status(home)
         if there is None or not there.members[0].alive:
-            _end(folder, there)
+            _forget(folder, there)
             there = _start_head(folder, wanted, port)
         elif there.port != port or [_shape(m) for m in there.members] != [_shape(m) for m in wanted]:
             raise ClusterError(f"{folder}: another cluster is up at {there.address}; fgsearch cluster down ends it")
-        for number, member in enumerate(there.members):
-            if not member.alive:
-                there = _joined(folder, there, number)
+        lost = [number for number, member in enumerate(there.members) if not member.alive]
+        join = [f"--address={there.gcs}", "--include-log-monitor=false"]
+        for number in lost:
+            there = _begun(folder, there, number, join)
+        for number in lost:
+            _require_started(folder, there.members[number])
         return there
 
 
@@ -95,7 +98,7 @@ def down(home: Path) -> bool:
         return False
     with _alone(folder):
         there = status(home)
-        _end(folder, there)
+        _forget(folder, there)
         token_path(home).unlink(missing_ok=True)
     return there is not None and any(member.alive for member in there.members)
 
@@ -105,22 +108,19 @@ def _start_head(folder: Path, wanted: tuple[Member, ...], port: int) -> Raylets:
         raise ClusterError(f"port {port}: is in use; choose another --port")
     temporary = tempfile.mkdtemp(prefix="fgsearch-ray-")  # 0700
     gcs = f"127.0.0.1:{_any_port()}"
-    there = Raylets(port, gcs, temporary, wanted)
     words = [
         "--head", f"--port={gcs.rpartition(':')[2]}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
         f"--ray-client-server-port={_any_port()}", "--no-monitor",  # a port without a token, for autoscaling only
     ]
-    return _started(folder, there, 0, words)
+    there = _begun(folder, Raylets(port, gcs, temporary, wanted), 0, words)
+    _require_started(folder, there.members[0])
+    return there
 
 
-def _joined(folder: Path, there: Raylets, number: int) -> Raylets:
-    return _started(folder, there, number, [f"--address={there.gcs}", "--include-log-monitor=false"])
-
-
-def _started(folder: Path, there: Raylets, number: int, words: list[str]) -> Raylets:
-    """Start one node and wait until it says that it runs."""
+def _begun(folder: Path, there: Raylets, number: int, words: list[str]) -> Raylets:
+    """Start one node, and note that it lives before anything can go wrong with it."""
     member = there.members[number]
-    log, lock = folder / f"{member.name}.log", _lock(folder, member)
+    log, lock = _log(folder, member), _lock(folder, member)
     words = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, f"--node-name={member.name}",
         "--node-ip-address=127.0.0.1", f"--num-cpus={member.cpus}", f"--num-gpus={member.gpus}",
@@ -137,13 +137,17 @@ def _started(folder: Path, there: Raylets, number: int, words: list[str]) -> Ray
     members[number] = replace(member, pid=process.pid, alive=True)
     there = replace(there, members=tuple(members))
     _write(folder, there)
-    patience = time.monotonic() + START_SECONDS
+    return there
+
+
+def _require_started(folder: Path, member: Member) -> None:
+    """Return once the node says that it runs; raises ClusterError with the last line of one that does not."""
+    log, patience = _log(folder, member), time.monotonic() + START_SECONDS
     while "Ray runtime started" not in log.read_text():
-        if process.poll() is not None or time.monotonic() > patience:
-            _end_member(folder, there.members[number])
+        if not _held(folder, member) or time.monotonic() > patience:
+            _end((member,), folder)
             raise ClusterError(f"{member.name}: did not start: {_last_line(log)} ({log})")
         time.sleep(0.1)
-    return there
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -158,28 +162,26 @@ def _environment(home: Path) -> dict[str, str]:
     }
 
 
-def _end(folder: Path, there: Raylets | None) -> None:
-    """End the nodes, the head last, and forget the cluster."""
-    for member in reversed(there.members if there else ()):
-        _end_member(folder, member)
+def _forget(folder: Path, there: Raylets | None) -> None:
+    """End the nodes, the head last, and what is left of the cluster."""
     if there:
+        _end(there.members[1:], folder)
+        _end(there.members[:1], folder)
         shutil.rmtree(there.temporary, ignore_errors=True)
     _state(folder).unlink(missing_ok=True)
 
 
-def _end_member(folder: Path, member: Member) -> None:
+def _end(members: tuple[Member, ...], folder: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if _held(folder, member):
+        left = [member for member in members if _held(folder, member)]
+        for member in left:
             with suppress(ProcessLookupError):
                 os.killpg(member.pid, number)
-            _wait_until_free(folder, member, END_SECONDS)
-    _lock(folder, member).unlink(missing_ok=True)
-
-
-def _wait_until_free(folder: Path, member: Member, seconds: float) -> None:
-    patience = time.monotonic() + seconds
-    while _held(folder, member) and time.monotonic() < patience:
-        time.sleep(0.1)
+        patience = time.monotonic() + END_SECONDS
+        while any(_held(folder, member) for member in left) and time.monotonic() < patience:
+            time.sleep(0.1)
+    for member in members:
+        _lock(folder, member).unlink(missing_ok=True)
 
 
 def _held(folder: Path, member: Member) -> bool:
@@ -212,6 +214,10 @@ def _state(folder: Path) -> Path:
 
 def _lock(folder: Path, member: Member) -> Path:
     return folder / f"{member.name}.lock"
+
+
+def _log(folder: Path, member: Member) -> Path:
+    return folder / f"{member.name}.log"
 
 
 def _shape(member: Member) -> tuple[str, int, int]:
