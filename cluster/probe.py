@@ -21,7 +21,7 @@ from cluster.errors import ClusterError
 from cluster.nodes import Node
 
 ANSWER_SECONDS = 90.0  # a fresh worker process on a busy node takes ten
-PACKAGES = ("fgsearch", "ray", "torch")
+PACKAGES = ("ray", "torch")
 _PARTS = ("fgmodel", "search", "cluster")
 
 
@@ -45,7 +45,10 @@ class Answer:
 
 
 def versions() -> dict[str, str]:
-    """Return what must be the same on every node: Python, packages, and this code (a digest of its files)."""
+    """Return what must be the same on every node: Python, packages, and this code (a digest of its files).
+
+    Not a build's suffix: nodes with a GPU have torch 2.9.0+cu130 where others have 2.9.0+cpu.
+    """
     return _versions(PACKAGES, _PARTS)
 
 
@@ -103,16 +106,17 @@ def _see(question: Question, packages: tuple[str, ...], parts: tuple[str, ...]) 
 
 
 def _versions(packages: tuple[str, ...], parts: tuple[str, ...]) -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
     for package in packages:
         try:
-            found[package] = version(package)
+            found[package] = version(package).partition("+")[0]
         except PackageNotFoundError:
             found[package] = "missing"
-    code = hashlib.sha256()
+    code, files = hashlib.sha256(), 0
     for part in parts:
         spec = find_spec(part)
         folder = Path(spec.origin).parent if spec and spec.origin else Path("missing")
         for file in sorted(folder.rglob("*.py")):
             code.update(f"{part}/{file.relative_to(folder)}".encode() + file.read_bytes())
-    return found | {"code": code.hexdigest()[:12]}
+            files += 1
+    return found | {"fgsearch": f"code {code.hexdigest()[:12]}" if files else "missing"}

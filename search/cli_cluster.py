@@ -152,7 +152,8 @@ def begin(
     """
     use_token(home.path)
     before = _job(home, name)
-    address = address or (before.address if before and go_on is None else None)
+    if before and go_on is None:
+        address, tracking_uri = address or before.address, tracking_uri or before.tracking
     go_on = go_on or f"fgsearch resume {name}"
     if address is None or "://" not in address:
         if follow or ship:
@@ -166,10 +167,14 @@ def begin(
         run(space, name, home, None, tracking_uri, go_on)  # projects what MLflow lacks, and says the result
         return
     made = submit(space, name, home, address, tracking_uri, ship=ship)
-    wait_until_begun(made, out)
+    try:
+        wait_until_begun(made, out)
+    except KeyboardInterrupt:
+        out.print(f"{name}: was submitted as {made.id} and goes on; fgsearch stop {name} ends it", soft_wrap=True)
+        return
     out.print(f"{name}: runs as {made.id} on {made.address}; it goes on without this machine", soft_wrap=True)
     if follow:
-        _watch(space, name, home, made)
+        _watch(space, name, home, made, tracking_uri)
         return
     option = home_option(home)
     for what, words in (("status", ""), ("logs", "--follow"), ("stop", ""), ("extend", "--trials +50")):
@@ -225,7 +230,7 @@ def end_job(home: Home, name: str) -> bool:
     return True
 
 
-def _watch(space: "Space", name: str, home: Home, made: "Submission") -> None:
+def _watch(space: "Space", name: str, home: Home, made: "Submission", tracking_uri: str | None) -> None:
     from cluster.jobs import Jobs
     from search.follow import watch
     from search.mlflow_store import without_password
@@ -241,7 +246,7 @@ def _watch(space: "Space", name: str, home: Home, made: "Submission") -> None:
         return
     if history.finished is None:
         raise InputError(last_line(jobs.logs(made.id)) or f"{made.id}: ended without a word")
-    uri = without_password(default_uri(home.path))
+    uri = without_password(tracking_uri or default_uri(home.path))
     out.print(ending(space, history, next_steps(name, home, uri, f"fgsearch resume {name}", history)))
 
 

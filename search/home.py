@@ -6,7 +6,7 @@ import socket
 import subprocess
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from search.errors import InputError
@@ -97,4 +97,8 @@ def code_version() -> tuple[str, str | None, bool]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "--short", "HEAD") if git("ls-files", "search/home.py", "home.py") else None
-    return version("fgsearch"), commit, bool(commit and git("status", "--porcelain"))
+    try:
+        number = version("fgsearch")
+    except PackageNotFoundError:  # the code travelled with a job, and is not installed
+        number = "travelling"
+    return number, commit, bool(commit and git("status", "--porcelain"))

@@ -29,6 +29,7 @@ from fgmodel.extraction import EXTRACTORS
 from search.errors import InputError
 from search.home import Home
 from search.journal import now
+from search.mlflow_store import without_password
 from search.resources import require_fit
 from search.space import Space, stored_space
 from search.status import running
@@ -48,7 +49,8 @@ class Submission(BaseModel):
     name: str
     question: str
     space: dict[str, Any]
-    versions: dict[str, str]  # of the machine it was submitted from
+    code: str  # of the machine it was submitted from
+    tracking: str | None  # MLflow's address, without a password
     at: datetime = Field(default_factory=now)
 
     def restored(self) -> Space:
@@ -85,7 +87,8 @@ def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str 
         shared_paths(space.config(space.reference()))
         made = Submission(
             id=f"fgsearch-{name}-{secrets.token_hex(4)}", address=jobs.address, name=space.name,
-            question=space.question, space=_whole(space), versions=versions(),
+            question=space.question, space=_whole(space), code=versions()["fgsearch"],
+            tracking=tracking_uri and without_password(tracking_uri),
         )
         _keep(_record(home, name), made.model_dump_json(indent=1))  # first: a submission whose answer is lost is known
         _keep(_login(home, name), json.dumps({"uri": tracking_uri, **_environment_login()}))
@@ -112,8 +115,9 @@ def wait_until_begun(made: Submission, console: Console) -> None:
 def last_line(said: str) -> str:
     """Return the last line of a driver's output: where it failed, its reason."""
     lines = [line for line in said.splitlines() if line.strip()]
-    return lines[-1].replace("sh: 1: fgsearch: not found", "the head has no fgsearch on its PATH; install it there, "
-                             "or let the code travel: --ship") if lines else ""
+    if lines and "fgsearch: not found" in lines[-1]:
+        return "the head has no fgsearch on its PATH; install it there, or let the code travel: --ship"
+    return lines[-1] if lines else ""
 
 
 def received(home: Home, name: str) -> tuple[Space, str | None]:
@@ -125,8 +129,8 @@ def received(home: Home, name: str) -> tuple[Space, str | None]:
     if found is None:
         where = home.search(name)
         raise InputError(f"the head does not see {where}; the home must be a folder that every node shares")
-    if differs := differences(found.versions, versions() | {"python": found.versions["python"]}):
-        raise InputError(f"the machine that launched {differs.replace(', here ', ', the head ')}")
+    if differs := differences({"fgsearch": found.code}, {"fgsearch": versions()["fgsearch"]}):
+        raise InputError(f"the machine that launched {differs.replace(', here ', ', the head ')}, or use --ship")
     login: dict[str, str | None] = {}
     with suppress(FileNotFoundError):
         login = json.loads(_login(home, name).read_text())

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import socket
 import time
 import traceback
 from pathlib import Path
@@ -89,6 +90,8 @@ class TrialActor(Trainable):
         )
 
     def _start(self) -> Run:
+        if not self._checkpoints.parent.is_dir():  # a node that joined after the probe
+            raise InputError(f"{socket.gethostname()}: does not see {self._checkpoints.parent}; every node must")
         config = TrialConfig.from_settings(self._order.settings)
         data = self._open(config)
         run = Run(config, whole(data) if self._order.final else data, best_device())

@@ -166,8 +166,11 @@ def test_a_node_that_cannot_take_part_is_named_before_anything_is_launched(wrong
     if wrong == "its own home":
         assert said.endswith(f"stray: does not see {cluster.home}/searches/odd/probe; the home must be a folder that every node shares, at the same path")
     else:
-        assert said.rpartition("\n")[2].startswith("stray: runs code ")
-    assert not cluster.path("odd").exists() or not cluster.path("odd").read_bytes()
+        assert said.rpartition("\n")[2].startswith("stray: runs fgsearch code ")
+        assert not cluster.path("odd").read_bytes()
+        assert "it goes on without this machine" in cluster.submit("odd", "--trials", "1", "--ship")  # the code travels
+        cluster.wait("odd")
+        assert load(cluster.path("odd")).finished.how == "complete"
 
 
 def test_a_search_is_stopped_by_its_name_and_goes_on_here_when_the_cluster_is_gone(cluster) -> None:

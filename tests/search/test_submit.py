@@ -90,7 +90,7 @@ def test_a_submission_gives_back_the_space_it_was_made_of() -> None:
     settings = ["search.resources.gpu=0.5", "search.workers=7", "search.hours=2", "search.retries=1", "loss.margin=0.3"]
     space = read_space(SPACES / "finches.yaml", settings)
     whole = {**space.document(), "search": space.search.model_dump(mode="json")}
-    made = Submission(id="a", address="http://h:1", name=space.name, question=space.question, space=whole, versions={})
+    made = Submission(id="a", address="http://h:1", name=space.name, question=space.question, space=whole, code="code 0123", tracking=None)
     assert Submission.model_validate_json(made.model_dump_json()).restored() == space
 
 
