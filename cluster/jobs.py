@@ -65,12 +65,13 @@ class Jobs:
     def follow(self, id_: str) -> Iterator[str]:
         """Yield what the job's driver said and says until it ends."""
         lines = self._client.tail_job_logs(id_)
+
+        async def following() -> str | None:
+            return await anext(lines, None)
+
         with asyncio.Runner() as runner, self._calls():
-            while True:
-                try:
-                    yield runner.run(anext(lines))  # type: ignore[arg-type]  # a coroutine in all but its type
-                except StopAsyncIteration:
-                    return
+            while (said := runner.run(following())) is not None:
+                yield said
 
     def stop(self, id_: str) -> None:
         """Ask the job to end; returns at once."""

@@ -88,7 +88,8 @@ def drive(name: Name, home: HomeOption = None) -> None:
 
     place = Home.find(home)
     space, uri = received(place, name)
-    run(space, name, place, "auto", uri, f"fgsearch resume {name}")
+    with suppress(typer.Exit):  # a search that was asked to stop is no failed job
+        run(space, name, place, "auto", uri, f"fgsearch resume {name}")
 
 
 def resume(
@@ -96,10 +97,8 @@ def resume(
     ship: ShipOption = False, tracking_uri: UriOption = None,
 ) -> None:
     """Go on with a search by its name, where it last ran: `--address local` brings it to this machine."""
-    from search.history import space_of
-
     place = Home.find(home)
-    begin(space_of(place.history(name)), name, place, address, tracking_uri, follow=follow, ship=ship)
+    begin(_space(place, name), name, place, address, tracking_uri, follow=follow, ship=ship)
 
 
 def extend(
@@ -109,10 +108,8 @@ def extend(
     tracking_uri: UriOption = None,
 ) -> None:
     """Add trials to a search by its name, finished or not, and go on with it."""
-    from search.history import space_of
-
     place = Home.find(home)
-    space = space_of(place.history(name))
+    space = _space(place, name)
     wanted = _more(trials, space)
     space = replace(space, search=space.search.model_copy(update={"trials": wanted}))
     begin(space, name, place, address, tracking_uri, follow=follow, ship=ship)
@@ -260,6 +257,14 @@ def _driver_logs(home: Home, name: str, *, follow: bool) -> None:
     with suppress(KeyboardInterrupt):
         for said in jobs.follow(made.id) if follow else [jobs.logs(made.id)]:
             out.print(said, end="", soft_wrap=True, markup=False)
+
+
+def _space(home: Home, name: str) -> "Space":
+    """Return the space of a search: its journal's, or its job's where that never began."""
+    from search.history import space_of
+
+    made = _job(home, name)
+    return made.restored() if made and name not in home.names() else space_of(home.history(name))
 
 
 def _job(home: Home, name: str) -> "Submission | None":
