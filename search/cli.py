@@ -9,7 +9,7 @@ import typer
 
 from cluster.errors import ClusterError
 from cluster.token import use_token
-from search import cli_cluster, cli_patches
+from search import cli_cluster, cli_patches, cli_run
 from search.cli_data import data
 from search.cli_options import (
     AddressOption,
@@ -106,12 +106,12 @@ def launch(
     read, place = read_space(space, overrides), Home.find(home)
     name = name or read.name
     go_on = f"fgsearch launch {space} --name {name}" + (f" --address {address}" if address else "")
-    cli_cluster.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=go_on)
+    cli_run.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=go_on)
 
 
-app.command(epilog="Example: fgsearch resume finches")(cli_cluster.resume)
-app.command(epilog="Example: fgsearch extend finches --trials +50")(cli_cluster.extend)
-app.command(epilog="Example: fgsearch logs finches --follow")(cli_cluster.logs)
+app.command(epilog="Example: fgsearch resume finches")(cli_run.resume)
+app.command(epilog="Example: fgsearch extend finches --trials +50")(cli_run.extend)
+app.command(epilog="Example: fgsearch logs finches --follow")(cli_run.logs)
 
 
 @app.command("list", epilog="Example: fgsearch list --json")
@@ -138,7 +138,7 @@ def status(name: Name, home: HomeOption = None, as_json: JsonOption = False) -> 
 
     place = Home.find(home)
     use_token(place.path)
-    job = cli_cluster.job_state(place, name)
+    job = cli_run.job_state(place, name)
     told = None if job is None else {"id": job[0].id, "address": job[0].address, "state": job[1]}
     begun = job is None or name in place.names()
     found = summary(place, name) if begun else {"search": name, "state": "submitted"}
@@ -158,7 +158,7 @@ def stop(name: Name, home: HomeOption = None) -> None:
 
     place = Home.find(home)
     use_token(place.path)
-    waiting = name not in place.names() and cli_cluster.end_job(place, name)
+    waiting = name not in place.names() and cli_run.end_job(place, name)
     stopped = waiting or ask(place, name)
     out.print(f"{name}: stopped; everything reported is kept" if stopped else f"{name}: is not running")
 

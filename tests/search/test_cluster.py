@@ -179,7 +179,12 @@ def test_a_search_is_stopped_by_its_name_and_goes_on_here_when_the_cluster_is_go
     assert json.loads(cluster.run("status", "later", "--json"))["state"] == "running"
     assert "stopped; everything reported is kept" in cluster.run("stop", "later")
     assert load(cluster.path("later")).finished.how == "stopped"
+    temporary = cluster.state()["temporary"]
     assert "the cluster is down" in cluster.run("cluster", "down")
+    patience = time.monotonic() + 20
+    while any(temporary in word for process in psutil.process_iter() for word in _command(process)):
+        assert time.monotonic() < patience
+        time.sleep(0.5)
     assert "does not answer" in cluster.run("resume", "later", status=2)
     assert "complete: best #" in cluster.run("resume", "later", "--address", "local")
 
