@@ -206,6 +206,7 @@ def _space(home: Home, name: str) -> "Space":
 def _job(home: Home, name: str) -> "Submission | None":
     if not (home.search(name) / "job.json").exists():
         return None
+    use_token(home.path)  # before Ray, which reads it once
     from search.submit import submission
 
     return submission(home, name)
