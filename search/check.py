@@ -18,7 +18,7 @@ from fgmodel.splits import Fold, split_hash
 from fgmodel.training import Run
 from fgmodel.trial_data import TrialData, patch_features
 from search.forecast import expected_epochs, spoken
-from search.resources import require_resources
+from search.resources import require_fit, require_resources
 from search.space import Space
 
 TIMED_IMAGES = {True: 64, False: 2}  # on features an image costs milliseconds, end to end seconds
@@ -89,9 +89,17 @@ class Report:
         return Group(table, others, *(Text(line) for line in lines))
 
 
-def check(space: Space, cache: Path) -> Report:
-    """Return what a search would do; raises InputError for data, patches or resources that are not there."""
-    require_resources(space)
+def check(space: Space, cache: Path, address: str | None = None) -> Report:
+    """Return what a search would do; raises InputError for data, patches or resources that are not there.
+
+    Resources are this machine's, or those of the cluster at `address`; the time is measured on this machine.
+    """
+    if address is None:
+        require_resources(space)
+    else:
+        from cluster.jobs import Jobs  # noqa: PLC0415 Ray's HTTP clients, for who has a cluster only
+
+        require_fit(space, Jobs(address).nodes())
     config = space.config(space.reference())
     dataset = open_dataset(config.data, cache)
     folds = cut_validation(dataset, config.data)

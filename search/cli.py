@@ -4,20 +4,30 @@ import gc
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from search import cli_patches
+from cluster.errors import ClusterError
+from cluster.token import use_token
+from search import cli_cluster, cli_patches, cli_run
 from search.cli_data import data
+from search.cli_options import (
+    AddressOption,
+    FollowOption,
+    HomeOption,
+    JsonOption,
+    Name,
+    SetOption,
+    ShipOption,
+    SpaceFile,
+    UriOption,
+    open_store,
+    out,
+)
 from search.errors import InputError, writing
 from search.home import Home, code_version
 from search.space import read_space
-
-if TYPE_CHECKING:
-    from search.history import History
-    from search.mlflow_store import Store
 
 app = typer.Typer(
     help="Search the hyperparameters of a two-stream fine-grained image classifier.",
@@ -29,21 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(data)
 app.add_typer(cli_patches.app, name="patches")
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-
-SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]
-Name = Annotated[str, typer.Argument(help="The search's name.")]
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", help="Folder of searches, caches and MLflow store.", show_default="./fgsearch-home"),
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value: fix any dotted setting, or change search.*; repeatable.")
-]
-UriOption = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow server or store.", show_default="SQLite in the home")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+app.add_typer(cli_cluster.app, name="cluster")
 
 
 def main() -> None:
@@ -51,7 +47,7 @@ def main() -> None:
     gc.set_threshold(200_000, 20, 20)  # torch, Ray and MLflow make a million objects that stay: 0.7 s of a start
     try:
         app()
-    except InputError as error:
+    except (InputError, ClusterError) as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
@@ -79,12 +75,16 @@ def common(
 
 
 @app.command(epilog="Example: fgsearch check spaces/finches.yaml --set search.trials=50")
-def check(space: SpaceFile, sets: SetOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def check(
+    space: SpaceFile, sets: SetOption = None, home: HomeOption = None, address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Validate a space file, its data and the resources; print the settings and a forecast. Starts nothing."""
+    use_token(Home.find(home).path)
     from search.check import check as report
 
     read = read_space(space, sets or ())
-    found = report(read, Home.find(home).cache)
+    found = report(read, Home.find(home).cache, address)
     out.print_json(data=found.document()) if as_json else out.print(found.view())
 
 
@@ -97,22 +97,22 @@ def launch(
     ] = None,
     sets: SetOption = None,
     home: HomeOption = None,
+    address: AddressOption = None,
+    follow: FollowOption = False,
+    ship: ShipOption = False,
     tracking_uri: UriOption = None,
 ) -> None:
-    """Run a search; launching the same name again continues it."""
-    from search.launch import launch as run
-    from search.mlflow_store import require_address, without_password
-    from search.screen import ending
-    from search.tracking import default_uri
-
+    """Run a search, here or on a cluster; launching the same name again continues it."""
     overrides = [*(sets or ()), *([f"search.trials={trials}"] if trials is not None else [])]
     read, place = read_space(space, overrides), Home.find(home)
-    name, uri = name or read.name, tracking_uri or default_uri(place.path)
-    require_address(uri)
-    history = run(read, name, place, lambda: _store(place, tracking_uri), out)
-    out.print(ending(read, history, _next_steps(name, place, without_password(uri), space, history)))
-    if history.finished and history.finished.how == "stopped":
-        raise typer.Exit(130)
+    name = name or read.name
+    go_on = f"fgsearch launch {space} --name {name}" + (f" --address {address}" if address else "")
+    cli_run.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=go_on)
+
+
+app.command(epilog="Example: fgsearch resume finches")(cli_run.resume)
+app.command(epilog="Example: fgsearch extend finches --trials +50")(cli_run.extend)
+app.command(epilog="Example: fgsearch logs finches --follow")(cli_run.logs)
 
 
 @app.command("list", epilog="Example: fgsearch list --json")
@@ -138,8 +138,18 @@ def status(name: Name, home: HomeOption = None, as_json: JsonOption = False) -> 
     from search.status import summary
 
     place = Home.find(home)
-    found = summary(place, name)
-    out.print_json(data=found) if as_json else out.print(status_view(found, place.history(name)))
+    use_token(place.path)
+    job = cli_run.job_state(place, name)
+    told = None if job is None else {"id": job[0].id, "address": job[0].address, "state": job[1]}
+    begun = job is None or name in place.names()
+    found = summary(place, name) if begun else {"search": name, "state": "submitted"}
+    found |= {"job": told} if told else {}
+    if as_json:
+        out.print_json(data=found)
+    else:
+        out.print(status_view(found, place.history(name)) if begun else f"{name}: has not begun")
+        if told:
+            out.print(f"job: {told['id']} on {told['address']}: {told['state']}", soft_wrap=True)
 
 
 @app.command(epilog="Example: fgsearch stop finches")
@@ -147,7 +157,10 @@ def stop(name: Name, home: HomeOption = None) -> None:
     """Ask a running search to stop; everything reported is kept."""
     from search.status import stop as ask
 
-    stopped = ask(Home.find(home), name)
+    place = Home.find(home)
+    use_token(place.path)
+    waiting = name not in place.names() and cli_run.end_job(place, name)
+    stopped = waiting or ask(place, name)
     out.print(f"{name}: stopped; everything reported is kept" if stopped else f"{name}: is not running")
 
 
@@ -162,7 +175,7 @@ def browse(
     from search.tracking import default_uri
 
     place = Home.find(home)
-    _store(place, tracking_uri)
+    open_store(place, tracking_uri)
     serve(tracking_uri or default_uri(place.path), place.path / "artifacts", port, out)
 
 
@@ -193,7 +206,7 @@ def retrain(
     from search.retrain import retrain as run
 
     place = Home.find(home)
-    run(bundle, range(seeds), root, place, _store(place, tracking_uri), out)
+    run(bundle, range(seeds), root, place, open_store(place, tracking_uri), out)
 
 
 @app.command(epilog="Example: fgsearch study table-5.1 --data finches --epochs 27 --set model.freeze_backbones=true")
@@ -217,7 +230,7 @@ def study(
     lengths = {"search.epochs": epochs, "search.seeds": seeds}
     given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])
     place = Home.find(home)
-    store = partial(_store, place, tracking_uri)
+    store = partial(open_store, place, tracking_uri)
     run_study(name, data, given, search_name, place, store, out, rows=rows or (), as_json=as_json)
 
 
@@ -234,32 +247,6 @@ def convert(
         model = write(checkpoint, to, time_steps)
     count = sum(parameter.numel() for parameter in model.parameters())
     out.print(f"{to}: {count:,} parameters, {model.global_stream.head.out_features} classes, T {time_steps}")
-
-
-def _next_steps(name: str, home: Home, uri: str, space: Path, history: "History") -> list[str]:
-    option = "" if home.path == Home.find(None).path else f" --home {home.path}"
-    complete = history.finished is not None and history.finished.how == "complete"
-    steps = [] if complete else [f"go on    fgsearch launch {space} --name {name}{option}"]
-    return [
-        *steps,
-        f"MLflow   {uri}",
-        f"browse   fgsearch browse{option}",
-        f"export   fgsearch export {name} --out best.yaml{option}",
-        f"retrain  fgsearch retrain best.yaml{option}",
-    ]
-
-
-def _store(home: Home, uri: str | None) -> "Store":
-    from search.mlflow_store import Store
-    from search.tracking import default_uri
-
-    with writing(home.path):
-        home.path.mkdir(parents=True, exist_ok=True)
-    with out.status("opening the MLflow store …"):
-        store = Store(uri or default_uri(home.path), None if uri else home.path / "artifacts")
-    if store.away:
-        out.print(store.away, soft_wrap=True)
-    return store
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from search.journal import (
 from search.sampler import propose
 from search.space import Space
 
+EVICTIONS = 25  # of a job from nodes that were lost: then it is its own doing after all
 HOPELESS = 3  # errors before the first success that end a search
 
 
@@ -153,15 +154,16 @@ class Dispatcher:
         self._end(job)
         return True
 
-    def lose(self, number: int, attempt: int, why: str) -> None:
-        """Record that a worker vanished; after the allowed retries the trial has failed."""
+    def lose(self, number: int, attempt: int, why: str, blame: Literal["worker", "node"] = "worker") -> None:
+        """Record that a worker vanished; after the allowed retries the trial has failed. A lost node costs none."""
         job = self.history.live.get(number)
         if job is None or job.attempt != attempt:
             return
-        self.record(Lost(trial=job.trial, job=number, attempt=attempt, why=why))
-        if attempt > self.space.search.retries:
+        self.record(Lost(trial=job.trial, job=number, attempt=attempt, why=why, blame=blame))
+        if job.crashes > self.space.search.retries or job.evictions > EVICTIONS:
+            times = job.crashes + job.evictions
             self.record(
-                Failed(trial=job.trial, job=number, reason="lost", why=f"its worker vanished {attempt} times: {why}")
+                Failed(trial=job.trial, job=number, reason="lost", why=f"its worker vanished {times} times: {why}")
             )
 
     def finish(self, how: Literal["stopped", "budget"]) -> None:

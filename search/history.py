@@ -24,7 +24,7 @@ from search.journal import (
     Stopped,
     read,
 )
-from search.space import Space, stored_space
+from search.space import Resources, Space, stored_space
 
 State = Literal["running", "waiting", "stopped", "failed", "completed"]
 
@@ -37,6 +37,8 @@ class Job:
     trial: int
     to: int
     attempt: int = 1
+    crashes: int = 0  # workers that vanished by themselves
+    evictions: int = 0  # workers that vanished with their nodes
 
 
 @dataclass
@@ -172,15 +174,20 @@ class History:
     def _lose(self, fact: Lost) -> None:
         if fact.job in self.live and fact.job not in self.lost:
             self.lost.append(fact.job)
+            job = self.live[fact.job]
+            job.crashes, job.evictions = job.crashes + (fact.blame == "worker"), job.evictions + (fact.blame == "node")
 
 
 def space_of(history: History) -> Space:
-    """Return the space of a search as its journal has it, with the trials, workers and finalists of its last launch."""
+    """Return the space of a search as its journal has it, with what launches may change as its last one had it."""
     assert history.opened
     space = stored_space(history.opened.search, history.opened.question, history.opened.space)
     if history.launched is None:
         return space
-    now = {name: getattr(history.launched, name) for name in ("trials", "workers", "finalists", "seeds")}
+    launched, loose = history.launched, ("trials", "workers", "finalists", "seeds", "hours")
+    now: dict[str, Any] = {name: getattr(launched, name) for name in loose}
+    if launched.resources:
+        now |= {"resources": Resources(**launched.resources), "retries": launched.retries}
     return replace(space, search=space.search.model_copy(update=now))
 
 

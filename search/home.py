@@ -2,10 +2,11 @@
 
 import os
 import re
+import socket
 import subprocess
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from search.errors import InputError
@@ -27,8 +28,8 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """Decoded images, patches and features, shared by all searches."""
-        return self.path / "cache"
+        """Decoded images, patches and features, shared by all searches: FGSEARCH_CACHE, else in the home."""
+        return _given_cache() or self.path / "cache"
 
     def search(self, name: str) -> Path:
         """Return the folder of a search."""
@@ -69,6 +70,23 @@ def _begun(journal: Path) -> bool:
         return file.readline().endswith(b"\n")
 
 
+def cache_here(drivers: Path, machine: str) -> Path:
+    """Return the cache of the node this runs on, for a driver on `machine` with the cache `drivers`.
+
+    FGSEARCH_CACHE where the node has it, so that caches are local; the driver's on its own machine; else the user's.
+    """
+    if given := _given_cache():
+        return given
+    if socket.gethostname() == machine:
+        return drivers
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fgsearch"
+
+
+def _given_cache() -> Path | None:
+    given = os.environ.get("FGSEARCH_CACHE")
+    return Path(given).absolute() if given else None
+
+
 def _are(names: list[str]) -> str:
     return f"are {', '.join(names)}" if names else "is none yet: fgsearch launch spaces/finches.yaml"
 
@@ -85,4 +103,8 @@ def code_version() -> tuple[str, str | None, bool]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "--short", "HEAD") if git("ls-files", "search/home.py", "home.py") else None
-    return version("fgsearch"), commit, bool(commit and git("status", "--porcelain"))
+    try:
+        number = version("fgsearch")
+    except PackageNotFoundError:  # the code travelled with a job, and is not installed
+        number = "travelling"
+    return number, commit, bool(commit and git("status", "--porcelain"))

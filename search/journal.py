@@ -56,6 +56,10 @@ class Launched(_Fact):
     version: str
     commit: str | None
     reference: dict[str, Any]  # trial 0's settings, every one
+    resources: dict[str, float] = {}  # of a trial; empty in journals from before they were kept
+    hours: float | None = None
+    retries: int | None = None
+    nodes: tuple[str, ...] = ()  # of a cluster, when the driver began
     data: dict[str, str]  # fingerprint, split, patches
 
 
@@ -123,13 +127,14 @@ class Ended(_Fact):
 
 
 class Lost(_Fact):
-    """A worker vanished with its job."""
+    """A worker vanished with its job; what its node did is not held against the trial."""
 
     fact: Literal["lost"] = "lost"
     trial: int
     job: int
     attempt: int
     why: str
+    blame: Literal["worker", "node"] = "worker"
 
 
 class Stopped(_Fact):

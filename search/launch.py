@@ -55,11 +55,15 @@ class Ending:
         signal.signal(number, signal.SIG_DFL)
 
 
-def launch(space: Space, name: str, home: Home, open_store: Callable[[], Store], console: Console) -> History:
+def launch(
+    space: Space, name: str, home: Home, open_store: Callable[[], Store], console: Console, address: str | None = None,
+) -> History:
     """Run the search until it is complete, its budget is spent or it is stopped; returns what the journal then says.
 
+    On this machine, or with an `address` (`auto`, host:port) on that Ray cluster, this process being its driver.
     `open_store` is called while Ray starts, since MLflow takes two seconds to import. Raises InputError: when the name
-    belongs to another space, the data changed, or another process runs this search.
+    belongs to another space, the data changed, or another process runs this search; ClusterError: naming the node that
+    cannot take part.
     """
     path = home.journal(name)
     with Journal(path) as journal:
@@ -69,20 +73,32 @@ def launch(space: Space, name: str, home: Home, open_store: Callable[[], Store],
         if is_complete(space, history):
             _project(path, space, open_store(), console)
             return history
-        require_resources(space)
+        if address is None:
+            require_resources(space)
         config = space.config(space.reference())
-        with Connection(space.search.workers, space.search.resources.cpu) as ray:  # starts while the rest is imported
+        with Connection(space.search.workers, space.search.resources.cpu, address) as ray:  # while the rest is imported
+            if address is not None:
+                _require_cluster(space, name, home, ray, console)
             tracker = Tracker(path, space, open_store())
             data = open_data(config, home, console)
             if not history.facts:
                 write_manifest(home, name, config)
             test_images = count_test_images(config, home) if space.search.final else 0
             dispatcher = Dispatcher(space, journal, history, home.checkpoints(name), test_images)
-            _open(dispatcher, name, data)
+            _open(dispatcher, name, data, tuple(str(node) for node in ray.nodes()) if address else ())
             _run(dispatcher, name, home, tracker, ray, console)
             ray.leave()  # ends while MLflow takes the rest
             _drain(tracker, console)
         return dispatcher.history
+
+
+def finished_already(space: Space, name: str, home: Home) -> bool:
+    """Whether nothing is left to do; raises InputError when the name belongs to another space."""
+    if not home.journal(name).exists():
+        return False
+    history = load(home.journal(name))
+    require_same_space(space, name, history)
+    return is_complete(space, history)
 
 
 def require_same_space(space: Space, name: str, history: History) -> None:
@@ -121,7 +137,14 @@ def count_test_images(config: TrialConfig, home: Home) -> int:
     return int(open_dataset(config.data, home.cache).rows("test").size)
 
 
-def _open(dispatcher: Dispatcher, name: str, data: "TrialData") -> None:
+def _require_cluster(space: Space, name: str, home: Home, ray: Connection, console: Console) -> None:
+    from search.submit import require_cluster  # noqa: PLC0415 Ray's HTTP clients, for who has a cluster only
+
+    ray.wait()
+    require_cluster(space, name, home, ray, console)
+
+
+def _open(dispatcher: Dispatcher, name: str, data: "TrialData", nodes: tuple[str, ...]) -> None:
     space, history = dispatcher.space, dispatcher.history
     facts = {"fingerprint": data.fingerprint, "split": data.split, "patches": data.patches}
     before = history.launched.data if history.launched else facts
@@ -141,6 +164,10 @@ def _open(dispatcher: Dispatcher, name: str, data: "TrialData") -> None:
             data=facts,
             commit=f"{commit}{'-dirty' if dirty else ''}" if commit else None,
             reference=dict(space.config(space.reference()).settings()),
+            resources=space.search.resources.model_dump(),
+            hours=space.search.hours,
+            retries=space.search.retries,
+            nodes=nodes,
         )
     )
 
@@ -156,8 +183,9 @@ def _run(
         from search.tune import run_jobs  # noqa: PLC0415 Tune reads its settings when first imported
 
         ray.wait()
+        each, scratch = search.resources, home.search(name) if ray.address else None
         with _signals(ending):
-            run_jobs(dispatcher, home.cache, ending, screen.tick)
+            run_jobs(dispatcher, home.cache, ending, screen.tick, lambda: ray.places(each.cpu, each.gpu), scratch)
             dispatcher.finish(ending.why or "stopped")
 
 

@@ -1,7 +1,9 @@
-"""What a search needs of the machine it runs on."""
+"""What a search needs of the machine or the cluster it runs on."""
 
 import os
+from collections.abc import Sequence
 
+from cluster.nodes import Node, named
 from search.errors import InputError
 from search.space import Space
 
@@ -13,6 +15,16 @@ def require_resources(space: Space) -> None:
         if wanted * search.workers > there:
             said = f"{search.workers} workers with {wanted:g} each do not fit: this machine has {there}"
             raise InputError(f"search.resources.{name}: {said}; set search.workers or search.resources.{name}")
+
+
+def require_fit(space: Space, nodes: Sequence[Node]) -> None:
+    """Raise InputError when no single node of a cluster can hold one trial; how many at once is its affair."""
+    each = space.search.resources
+    if any(node.places(each.cpu, each.gpu) for node in nodes):
+        return
+    needs = [f"{amount:g} {what}" for what, amount in (("CPU", each.cpu), ("GPU", each.gpu)) if amount]
+    said = f"a trial needs {' and '.join(needs)}, and no node has that"
+    raise InputError(f"search.resources: {said}: {named(nodes) or 'the cluster has no node'}; set less")
 
 
 def _gpus(wanted: float) -> int:

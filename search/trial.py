@@ -2,6 +2,7 @@
 
 import gc
 import json
+import socket
 import time
 import traceback
 from pathlib import Path
@@ -18,6 +19,7 @@ from fgmodel.prepare import prepare
 from fgmodel.training import Diverged, Run, best_device
 from fgmodel.trial_data import TrialData, whole
 from search.dispatch import Order, Outcome
+from search.home import cache_here
 
 CHECKPOINT_SECONDS = 60.0  # of training that a crash may cost at most, beside the epoch under way
 PARKED_SECONDS = 0.05
@@ -34,7 +36,8 @@ class TrialActor(Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:  # always True: Tune hangs on False
         """Take the next order; the run before it is let go, its memory included."""
         self._order = Order.model_validate_json(new_config["order"])
-        self._checkpoints, self._cache = Path(new_config["checkpoints"]), Path(new_config["cache"])
+        self._checkpoints = Path(new_config["checkpoints"])
+        self._cache = cache_here(Path(new_config["cache"]), new_config["machine"])
         self._run: Run | None = None
         self._over = False
         self._saved = time.monotonic()
@@ -87,6 +90,8 @@ class TrialActor(Trainable):
         )
 
     def _start(self) -> Run:
+        if not self._checkpoints.parent.is_dir():  # a node that joined after the probe
+            raise InputError(f"{socket.gethostname()}: does not see {self._checkpoints.parent}; every node must")
         config = TrialConfig.from_settings(self._order.settings)
         data = self._open(config)
         run = Run(config, whole(data) if self._order.final else data, best_device())

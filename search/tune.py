@@ -4,11 +4,14 @@ The settings and the order of the hooks matter; each stands here for a measured 
 """
 
 import logging
+import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
@@ -20,16 +23,26 @@ from search.errors import InputError
 from search.trial import TrialActor
 
 ACTOR_START_SECONDS = 30.0  # how long a finished actor waits for one that is still starting
+SCRATCH = "fgsearch-tune-"
 
 
-def run_jobs(dispatcher: Dispatcher, cache: Path, stop: Callable[[], bool], tick: Callable[[], None]) -> None:
-    """Run the dispatcher's jobs until none is left or `stop` says so; `tick` is called several times a second."""
+def run_jobs(
+    dispatcher: Dispatcher, cache: Path, stop: Callable[[], bool], tick: Callable[[], None],
+    places: Callable[[], int], scratch: Path | None = None,
+) -> None:
+    """Run the dispatcher's jobs until none is left or `stop` says so; `tick` is called several times a second.
+
+    `places` tells how many trials Ray has room for now. Tune wants a folder that all nodes share: it is made in
+    `scratch`, which on one machine is the temporary one.
+    """
     # Tune's snapshot of itself is never read; that it could not be copied once all has ended is no news to a user.
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+    for left in scratch.glob(f"{SCRATCH}*") if scratch else ():  # by a driver that was killed
+        shutil.rmtree(left, ignore_errors=True)
     search = dispatcher.space.search
     resources = {"cpu": search.resources.cpu, "gpu": search.resources.gpu}
-    source = _Source(dispatcher, cache, threads=max(1, int(search.resources.cpu)))
-    with tempfile.TemporaryDirectory(prefix="fgsearch-tune-") as private:  # 0700: Tune pickles into it; nobody reads it
+    source = _Source(dispatcher, cache, threads=max(1, int(search.resources.cpu)), places=places)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch) as private:  # 0700: Tune pickles; nobody reads it
         tuner = tune.Tuner(
             tune.with_resources(TrialActor, resources),
             tune_config=tune.TuneConfig(
@@ -70,19 +83,26 @@ class _Unpickled:
 class _Source(_Unpickled, Searcher):
     """Gives Tune a job for a trial."""
 
-    def __init__(self, dispatcher: Dispatcher, cache: Path, threads: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, cache: Path, threads: int, places: Callable[[], int]) -> None:
         super().__init__(metric=None, mode=None)
+        self.places = places
+        self.losses: dict[str, str] = {}  # what Ray said of workers that vanished, by Tune's trial id
         self.dispatcher = dispatcher
         self.orders: dict[str, Order] = {}  # by Tune's trial id
         self.stopping = False
         self.error: InputError | None = None  # the journal's: Tune would take it for a trial's
-        self._static = {"cache": str(cache), "checkpoints": str(dispatcher.checkpoints), "threads": threads}
+        self._static = {
+            "cache": str(cache),
+            "machine": socket.gethostname(),
+            "checkpoints": str(dispatcher.checkpoints),
+            "threads": threads,
+        }
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """Return a job; None when one may come later; FINISHED when none will (Tune would wait 600 s on a None)."""
         if self.stopping:
             return str(Searcher.FINISHED)
-        if len(self.orders) >= self.dispatcher.space.search.workers:
+        if len(self.orders) >= min(self.dispatcher.space.search.workers, max(1, self.places())):
             return None
         try:
             order = self.dispatcher.next()
@@ -101,7 +121,8 @@ class _Source(_Unpickled, Searcher):
         if order is None or self.stopping:
             return
         try:
-            self.dispatcher.lose(order.job, order.attempt, "the worker process died" if error else "Tune ended the job")
+            why, blame = _verdict(self.losses.pop(trial_id, "")) if error else ("Tune ended the job", "worker")
+            self.dispatcher.lose(order.job, order.attempt, why, blame)
         except InputError as problem:
             self.abort(problem)
 
@@ -114,6 +135,23 @@ class _Source(_Unpickled, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the journal is the state."""
+
+
+def _verdict(said: str) -> tuple[str, Literal["worker", "node"]]:
+    """Return why a worker vanished, and whether it or its node is to blame, by what Ray's error says.
+
+    Ray knows at once of a process that died: its raylet reports it. Of a worker that is cut off, raylet and all, it
+    knows nothing for 15 s and says that the actor is unavailable.
+    """
+    if "node has died" in said or "preempted" in said:
+        return "its node was lost", "node"
+    if "is unavailable" in said or "was unreachable" in said:
+        return "its node does not answer", "node"
+    if "creation task" in said:
+        return f"the worker could not start: {said.strip().splitlines()[-1][:200]}", "worker"
+    if "low on memory" in said:
+        return "the worker was ended: its node had no memory left", "worker"
+    return "the worker process died", "worker"
 
 
 class _Ends(_Unpickled, FIFOScheduler):
@@ -141,6 +179,12 @@ class _Ends(_Unpickled, FIFOScheduler):
         self._parked.pop(trial.trial_id, None)
         return str(TrialScheduler.STOP)
 
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:  # noqa: ANN401 Tune's
+        """Keep what Ray said of a worker that vanished; the searcher is told only that it did."""
+        super().on_trial_error(tune_controller, trial)
+        with suppress(OSError):
+            self.source.losses[trial.trial_id] = Path(trial.error_file or "").read_text()
+
     def _waits(self, controller: Any, trial: TuneTrial) -> bool:  # noqa: ANN401 Tune's
         """Whether the actor must stay parked while another is starting or while its next job may still come.
 
@@ -149,8 +193,11 @@ class _Ends(_Unpickled, FIFOScheduler):
         dispatcher = self.source.dispatcher
         if self.source.stopping or time.monotonic() - self._parked.get(trial.trial_id, 0.0) > ACTOR_START_SECONDS:
             return False
-        starting = any(other.status == TuneTrial.PENDING for other in controller.get_live_trials())
-        return starting or (dispatcher.idle and bool(dispatcher.history.live))
+        live = controller.get_live_trials()
+        has_room = len(live) <= self.source.places()  # else what is pending waits for this very actor: a node was lost
+        starting = has_room and any(other.status == TuneTrial.PENDING for other in live)
+        busy = any(other.status == TuneTrial.RUNNING and other.trial_id not in self._parked for other in live)
+        return starting or (dispatcher.idle and busy)
 
 
 class _Stop(_Unpickled, tune.Stopper):
