@@ -5,11 +5,12 @@ import logging
 import math
 import os
 from concurrent.futures import Future
-from pathlib import Path
 from threading import Event, Thread
 from typing import Self
 
 import ray
+
+from cluster.private import ensure_ray_token
 
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal is the record, not Tune's CSV and JSON
@@ -61,6 +62,7 @@ class Connection:
 
     def _hold(self) -> None:
         try:
+            ensure_ray_token()
             ray.init(
                 address="local",  # without an address Ray joins whatever cluster it finds
                 num_cpus=self._cpus,
@@ -69,16 +71,9 @@ class Connection:
                 logging_level=logging.ERROR,
                 object_store_memory=_OBJECT_STORE_BYTES,
             )
-            _guard_token()
         except BaseException as error:  # noqa: BLE001 whatever it is, it is raised where Ray is waited for
             self._there.set_exception(error)
             return
         self._there.set_result(None)
         self._over.wait()
         ray.shutdown()
-
-
-def _guard_token() -> None:
-    token = Path.home() / ".ray" / "auth_token"  # Ray writes it readable by everyone
-    if token.exists():
-        token.chmod(0o600)

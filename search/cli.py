@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from search import cli_patches
+from search import cli_patches, cli_services
 from search.cli_data import data
 from search.errors import InputError, writing
 from search.home import Home, code_version
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(data)
 app.add_typer(cli_patches.app, name="patches")
+app.add_typer(cli_services.app, name="services")
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]
@@ -99,8 +100,9 @@ def launch(
     tracking_uri: UriOption = None,
 ) -> None:
     """Run a search; launching the same name again continues it."""
+    from cluster.private import without_password
     from search.launch import launch as run
-    from search.mlflow_store import require_address, without_password
+    from search.mlflow_store import require_address
     from search.screen import ending
     from search.tracking import default_uri
 
@@ -252,6 +254,8 @@ def _store(home: Home, uri: str | None) -> "Store":
 
     with writing(home.path):
         home.path.mkdir(parents=True, exist_ok=True)
+    if uri:
+        cli_services.log_in(home.path, uri)
     with out.status("opening the MLflow store …"):
         store = Store(uri or default_uri(home.path), None if uri else home.path / "artifacts")
     if store.away:
