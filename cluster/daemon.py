@@ -1,7 +1,7 @@
 """A server that outlives the command that starts it, found again by a mark in its environment.
 
-A process id can be another process's by the time it is used, and a server killed with -9 leaves its workers holding the port.
-The mark finds all of them, whoever is left.
+A process id can be another process's by the time it is used, and a server killed with -9 leaves its workers holding the
+port. The mark finds all of them, whoever is left.
 """
 
 import os

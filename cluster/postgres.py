@@ -1,7 +1,7 @@
 """A PostgreSQL of our own: a data directory in the home, on loopback, with a password, as an unprivileged user.
 
-Files in its folder: `data/`, `postgres.log`, and beside it `pgpass` (0600), by which clients log in: no password is ever in
-a URL or on a command line. Two roles: `postgres`, who may all, and `fgsearch`, who owns the one database.
+In its folder `data/` and `postgres.log`, beside it `pgpass` (0600), by which clients log in: no password is ever in a
+URL or on a command line. Two roles: `postgres`, who may all, and `fgsearch`, who owns the one database.
 """
 
 import os
@@ -13,9 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgmodel.errors import InputError
-
 from cluster.private import secret, write_private
+from fgmodel.errors import InputError
 
 HOST = "127.0.0.1"
 USER = DATABASE = "fgsearch"
@@ -56,9 +55,9 @@ class Postgres:
         if os.getuid() == 0:
             user = self._user()
             if user is None:
-                return f"PostgreSQL refuses to run as root, and there is no user {' or '.join(UNPRIVILEGED)} to run it as"
-            reaches = ["test", "-x", str(_first_existing(self.folder))]
-            if subprocess.run(reaches, user=user.pw_uid, group=user.pw_gid, extra_groups=[], check=False).returncode:  # noqa: S603 our own words
+                return f"PostgreSQL refuses to run as root, and there is no user {' or '.join(UNPRIVILEGED)}"
+            reach = ["test", "-x", str(_first_existing(self.folder))]
+            if subprocess.run(reach, user=user.pw_uid, group=user.pw_gid, extra_groups=[], check=False).returncode:  # noqa: S603 our words
                 return f"PostgreSQL refuses to run as root, and user {user.pw_name} cannot reach {self.folder}"
         return None
 
@@ -128,8 +127,9 @@ class Postgres:
         from psycopg import sql  # noqa: PLC0415
 
         words = dict(line.split(":")[3:] for line in self.passwords.read_text().splitlines())
-        server = {"host": HOST, "port": self.port(), "dbname": "postgres", "user": "postgres", "autocommit": True}
-        with psycopg.connect(**server, password=words["postgres"]) as admin:  # type: ignore[arg-type]
+        with psycopg.connect(
+            host=HOST, port=self.port(), dbname="postgres", user="postgres", password=words["postgres"], autocommit=True
+        ) as admin:
             if not admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [USER]).fetchone():
                 role = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
                 admin.execute(role.format(sql.Identifier(USER), sql.Literal(words[USER])))
@@ -152,11 +152,14 @@ class Postgres:
         if programs is None:
             raise InputError(str(self.why_not()))
         user, kept = self._user(), {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}  # none of our secrets
-        drop = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+        uid, gid = (user.pw_uid, user.pw_gid) if user else (None, None)
         said = self.folder / ".said"
         with said.open("w+") as file:  # not a pipe: the server would hold it open
-            done = subprocess.run([str(programs / words[0]), *words[1:]], cwd=self.folder, env=kept, check=False,  # noqa: S603 their programs, our words
-                                  stdin=subprocess.DEVNULL, stdout=file, stderr=file, **drop)  # type: ignore[arg-type]
+            done = subprocess.run(  # noqa: S603 their programs, our words
+                [str(programs / words[0]), *words[1:]], cwd=self.folder, env=kept, check=False,
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                user=uid, group=gid, extra_groups=[] if user else None,
+            )
             file.seek(0)
             return subprocess.CompletedProcess(words, done.returncode, file.read(), "")
 

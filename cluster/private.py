@@ -40,8 +40,8 @@ def read_private(path: Path) -> str:
 def ensure_ray_token() -> Path:
     """Return the file of the token that Ray asks of everyone, made where it is missing; nobody else can read it.
 
-    Ray (2.60) would make it readable by all. `ray.init` on a machine then asks for it unless RAY_AUTH_MODE says otherwise;
-    `ray start` does where RAY_AUTH_MODE=token or the file is there. A token in RAY_AUTH_TOKEN needs no file.
+    Ray (2.60) would make it readable by all. `ray.init` on a machine then asks for it unless RAY_AUTH_MODE says
+    otherwise; `ray start` does where RAY_AUTH_MODE=token or the file is there. A token in RAY_AUTH_TOKEN needs no file.
     """
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     if "RAY_AUTH_TOKEN" in os.environ:

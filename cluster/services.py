@@ -23,23 +23,25 @@ from urllib.parse import urlsplit
 
 import sqlalchemy
 from filelock import FileLock, Timeout
-from fgmodel.errors import InputError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cluster.daemon import Daemon
 from cluster.postgres import Postgres
 from cluster.private import read_private, secret, without_password, write_private
 from cluster.server import Away, Server
+from fgmodel.errors import InputError
 
 ADMINISTRATOR = "admin"
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_START = 120
 DEFAULT_PERMISSION = "READ"  # of whoever has a login; writing is granted by experiment
+SECONDS_KNOWN = 60           # checking a password costs 0.1 s of a core, each call anew; who is removed stays a minute
 _AUTH = """\
 [mlflow]
 default_permission = {permission}
 database_uri = {uri}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = {seconds}
 """
 
 
@@ -57,10 +59,8 @@ class Settings(BaseModel):
 
     def names(self) -> list[str]:
         """Return the names by which clients may call the server."""
-        if self.host in ("0.0.0.0", "::"):  # noqa: S104 compared with, not bound to
-            here = [socket.gethostname(), socket.getfqdn()]
-        else:
-            here = [self.host]
+        every = self.host in ("0.0.0.0", "::")  # noqa: S104 compared with, not bound to
+        here = [socket.gethostname(), socket.getfqdn()] if every else [self.host]
         return list(dict.fromkeys([LOOPBACK, "localhost", *here, *self.allowed_hosts]))
 
 
@@ -166,7 +166,8 @@ class Services:
             raise InputError(f"--database postgresql: {why_not}; or give another: sqlite, or an address")
         if kept and settings != kept and self._mlflow.leader():
             differs = next(name for name in Settings.model_fields if getattr(kept, name) != getattr(settings, name))
-            raise InputError(f"--{differs.replace('_', '-')}: the services run with another; first: fgsearch services down")
+            option = differs.replace("_", "-")
+            raise InputError(f"--{option}: the services run with another; first: fgsearch services down")
         write_private(self.folder / "settings.json", json.dumps(settings.model_dump(), indent=1))
         return settings
 
@@ -180,10 +181,10 @@ class Services:
         _require_free(settings.host, settings.port)
         self._require_database(settings)
         if not self.credentials.exists():
-            lines = {"URI": self._url(settings), "USERNAME": ADMINISTRATOR, "PASSWORD": secret()}
-            write_private(self.credentials, "".join(f"MLFLOW_TRACKING_{key}={word}\n" for key, word in lines.items()))
+            write_private(self.credentials, login_lines(self._url(settings), ADMINISTRATOR, secret()))
         users = self._database(settings, users=True).replace("%", "%%")
-        write_private(self.folder / "basic_auth.ini", _AUTH.format(permission=DEFAULT_PERMISSION, uri=users))
+        auth = _AUTH.format(permission=DEFAULT_PERMISSION, uri=users, seconds=SECONDS_KNOWN)
+        write_private(self.folder / "basic_auth.ini", auth)
         process = self._mlflow.start(self._command(settings), self._environment(settings))
         try:
             self._wait(process.is_running, settings)
@@ -265,6 +266,12 @@ class Services:
                 f"MLflow at {url}: its database has another password for '{ADMINISTRATOR}' than {self.credentials}; "
                 f"write that one there, or give a database of its own"
             )
+
+
+def login_lines(url: str, user: str, password: str) -> str:
+    """Return a login as a file that a shell can read, too."""
+    lines = {"URI": url, "USERNAME": user, "PASSWORD": password}
+    return "".join(f"MLFLOW_TRACKING_{key}={word}\n" for key, word in lines.items())
 
 
 def _require_free(host: str, port: int) -> None:

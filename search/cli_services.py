@@ -42,7 +42,7 @@ def up(
         str | None,
         typer.Option(
             "--database",
-            help="postgresql: one of our own; sqlite: a file in the home; or an address, its password best in PGPASSWORD.",
+            help="postgresql: one of our own; sqlite: a file in the home; or an address (password in PGPASSWORD).",
             show_default="postgresql where it is installed, else sqlite",
         ),
     ] = None,
@@ -111,6 +111,7 @@ def user(
 ) -> None:
     """Let a user in, or change what one may; the password goes to a file that only you can read."""
     from cluster.private import secret, write_private
+    from cluster.services import login_lines
     from search.mlflow_store import EXPERIMENT
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name == "admin":
@@ -127,8 +128,7 @@ def user(
     if not there or new_password:
         password = secret()
         (server.set_password if there else server.create_user)(name, password)
-        lines = {"URI": services.url, "USERNAME": name, "PASSWORD": password}
-        write_private(file, "".join(f"MLFLOW_TRACKING_{key}={word}\n" for key, word in lines.items()))
+        write_private(file, login_lines(services.url, name, password))
     server.set_writer(name, server.ensure_experiment(EXPERIMENT), writes=not read_only)
     where = f"; login in {file}" if file.exists() else ""
     out.print(f"{name}: may {'read' if read_only else 'read and write'}{where}")
