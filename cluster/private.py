@@ -55,7 +55,7 @@ def ensure_ray_token() -> Path:
 
 def without_password(uri: str) -> str:
     """Return an address as it may be shown: without user, password and what a query says of them."""
-    start, slashes, rest = uri.rpartition("//") if uri.count("//") == 1 else uri.partition("//")
-    place, slash, path = (rest if slashes else uri).partition("/")
+    start, slashes, rest = uri.partition("//") if "//" in uri else ("", "", uri)
+    place, slash, path = rest.partition("/")
     shown = f"{start}{slashes}{place.rpartition('@')[2]}{slash}{path}"
     return re.sub(r"(?i)([?&][^=&]*(?:password|token|secret)[^=&]*)=[^&]*", r"\1=***", shown)

@@ -61,10 +61,9 @@ class Server:
         """Say whether a user may write to an experiment."""
         what = {"username": name, "resource_type": "experiment", "resource_id": experiment}
         path = "/api/3.0/mlflow/users/permissions"
+        self._call("POST", f"{path}/revoke", **what)  # of one who had none: nothing to do
         if writes:
             self._done("POST", f"{path}/grant", **what, permission=WRITER)
-        else:
-            self._call("POST", f"{path}/revoke", **what)  # of one who had none: nothing to do
 
     def _done(self, method: str, path: str, **body: str) -> dict[str, Any]:
         status, said = self._call(method, path, **body)

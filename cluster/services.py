@@ -185,9 +185,9 @@ class Services:
         users = self._database(settings, users=True).replace("%", "%%")
         auth = _AUTH.format(permission=DEFAULT_PERMISSION, uri=users, seconds=SECONDS_KNOWN)
         write_private(self.folder / "basic_auth.ini", auth)
-        process = self._mlflow.start(self._command(settings), self._environment(settings))
+        self._mlflow.start(self._command(settings), self._environment(settings))
         try:
-            self._wait(process.is_running, settings)
+            self._wait(settings)
             self._require_closed(settings)
             self.server().ensure_experiment(self._experiment)
         except BaseException:
@@ -248,10 +248,10 @@ class Services:
         except Away:
             return False
 
-    def _wait(self, runs: Any, settings: Settings) -> None:  # noqa: ANN401 a bound method of psutil's
+    def _wait(self, settings: Settings) -> None:
         until = time.monotonic() + SECONDS_TO_START
         while not self._answers(settings):
-            if self._mlflow.leader() is None and not runs():
+            if self._mlflow.leader() is None:
                 raise InputError(f"MLflow's server ended: {self._mlflow.last_words()} ({self._mlflow.log})")
             if time.monotonic() > until:
                 raise InputError(f"MLflow's server does not answer after {SECONDS_TO_START} s ({self._mlflow.log})")
