@@ -201,7 +201,7 @@ class Services:
                 "--artifacts-destination", files, "--uvicorn-opts=--no-access-log"]
 
     def _environment(self, settings: Settings) -> dict[str, str]:
-        hosts = [form for name in settings.names() for form in (name, f"{name}:{settings.port}")]
+        hosts = [form for name in settings.names() for form in (name, f"{name}:*")]  # whatever the port: a tunnel's
         words = {
             "MLFLOW_BACKEND_STORE_URI": self._database(settings),
             "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / "basic_auth.ini"),

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fgmodel.config import DEFAULTS, TrialConfig
 from search.errors import InputError, Problems, SettingError, writing
+from search.home import NAME
 from search.yaml_file import Document, read_document
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow", "pillow")
@@ -60,8 +61,8 @@ class Code(_Frozen):
 class Origin(_Frozen):
     """Where a configuration comes from."""
 
-    search: str
-    trial: int
+    search: str = Field(pattern=NAME)  # names the folder of the model: it cannot be one outside the home
+    trial: int = Field(ge=0)
     by: str
     exported: date
     validation: Validation

@@ -11,7 +11,7 @@ from pathlib import Path
 from search.errors import InputError
 from search.history import History, load
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of a search: it is a folder's name, too
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Home:
 
     def search(self, name: str) -> Path:
         """Return the folder of a search."""
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(NAME, name):
             raise InputError(f"--name {name!r}: a search's name has letters, digits, '.', '_' and '-', 64 at most")
         return self.path / "searches" / name
 

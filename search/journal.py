@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from search.errors import JournalError
 
 FORMAT = 1
+# A file of a trial, under the search's own folder: a line of a journal from elsewhere cannot point anywhere else.
+Within = Annotated[str, Field(pattern=r"^[0-9]+/[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 def now() -> datetime:
@@ -107,8 +109,8 @@ class Reported(_Fact):
     attempt: int
     metrics: dict[str, float]
     seconds: float
-    checkpoint: str | None  # under the search's checkpoints/; the file exists only if this line does
-    predictions: str | None = None  # of the test split, under the search's predictions/; likewise
+    checkpoint: Within | None  # under the search's checkpoints/; the file exists only if this line does
+    predictions: Within | None = None  # of the test split, under the search's predictions/; likewise
 
 
 class Ended(_Fact):
