@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -79,13 +80,17 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.held = 0
+        self._sockets = [self._listener]
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._listener.close()
+        for opened in self._sockets:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+            opened.close()
 
     def hang(self) -> None:
         self._open.clear()
@@ -100,21 +105,18 @@ class Proxy:
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self._to))
+            self._sockets += [client, server]
             for a, b in ((client, server), (server, client)):
                 threading.Thread(target=self._pass, args=(a, b), daemon=True).start()
 
     def _pass(self, a: socket.socket, b: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             while said := a.recv(65536):
                 if not self._open.is_set():
                     self.held += 1
                     return  # and neither side is told
                 b.sendall(said)
-        except OSError:
-            pass
-        finally:
-            if self._open.is_set():
-                b.close()
+            b.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture(scope="session")
