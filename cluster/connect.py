@@ -19,8 +19,9 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone on workers without a GPU
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_enable_metrics_collection": "0",  # else anyone on the network reads this machine's figures: it asks no token
-    "DASHBOARD_METRIC_PORT": "65536",  # nor does this one, which has no other switch than a port that is none
+    "RAY_enable_metrics_collection": "0",  # else anyone on the network reads this machine's figures: no token is asked
+    "DASHBOARD_METRIC_PORT": "65536",  # nor for these two, which have no other switch than a port that is none
+    "AUTOSCALER_METRIC_PORT": "65536",
     "RAY_worker_niceness": "0",  # training is the work, not a guest on the machine
     "RAY_AIR_NEW_OUTPUT": "0",  # the screen is ours; the old output obeys verbose=0
 }

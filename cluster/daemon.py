@@ -24,11 +24,14 @@ class Daemon:
     log: Path
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it in a session of its own: closing the terminal does not end it."""
-        marked = {**os.environ, **environment, MARK: str(self.folder), "PYTHONSAFEPATH": "1"}  # no code from where we are
-        log = (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-        os.posix_spawn(command[0], command, marked, setsid=True, file_actions=[nothing, log, (os.POSIX_SPAWN_DUP2, 1, 2)])
+        """Start it in a session of its own: closing the terminal does not end it; and code of this folder is not run."""
+        marked = {**os.environ, **environment, MARK: str(self.folder), "PYTHONSAFEPATH": "1"}
+        files = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        os.posix_spawn(command[0], command, marked, setsid=True, file_actions=files)
 
     def leader(self) -> psutil.Process | None:
         """Return the process that was started, if it still runs; without it the others only linger."""

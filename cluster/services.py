@@ -23,16 +23,16 @@ from urllib.parse import urlsplit
 
 import sqlalchemy
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from cluster.daemon import Daemon
 from cluster.postgres import Postgres
 from cluster.private import read_private, secret, without_password, write_private
 from cluster.server import Away, Server
+from cluster.settings import Settings, login_lines
 from fgmodel.errors import InputError
 
 ADMINISTRATOR = "admin"
-LOOPBACK = "127.0.0.1"
 SECONDS_TO_START = 120
 DEFAULT_PERMISSION = "READ"  # of whoever has a login; writing is granted by experiment
 SECONDS_KNOWN = 60           # checking a password costs 0.1 s of a core, each call anew; who is removed stays a minute
@@ -43,25 +43,6 @@ database_uri = {uri}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 auth_cache_ttl_seconds = {seconds}
 """
-
-
-class Settings(BaseModel):
-    """What the services are to be; kept between starts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    host: str = LOOPBACK
-    port: int = 5000
-    workers: int = 2
-    database: str = "postgresql"           # ours; "sqlite": a file in the home; else an address
-    artifacts: str | None = None           # where files of runs go, if not into the home
-    allowed_hosts: tuple[str, ...] = ()    # further names by which clients may call it
-
-    def names(self) -> list[str]:
-        """Return the names by which clients may call the server."""
-        every = self.host in ("0.0.0.0", "::")  # noqa: S104 compared with, not bound to
-        here = [socket.gethostname(), socket.getfqdn()] if every else [self.host]
-        return list(dict.fromkeys([LOOPBACK, "localhost", *here, *self.allowed_hosts]))
 
 
 @dataclass(frozen=True)
@@ -87,7 +68,7 @@ class Services:
     @property
     def url(self) -> str:
         """The server's address, as it is called from this machine."""
-        return self._url(self.settings())
+        return self.settings().url
 
     def settings(self) -> Settings:
         """Return what was last asked for; raises InputError where there is nothing yet."""
@@ -123,7 +104,7 @@ class Services:
         """Return how each service stands."""
         settings, leader = self.settings(), self._mlflow.leader()
         up = leader is not None and self._answers(settings)
-        mlflow = Service("MLflow", "up" if up else "down", self._url(settings), leader.pid if leader else None)
+        mlflow = Service("MLflow", "up" if up else "down", settings.url, leader.pid if leader else None)
         if settings.database == "postgresql":
             process = self._postgres.process()
             where = self._postgres.url.rpartition("@")[2]
@@ -181,7 +162,7 @@ class Services:
         _require_free(settings.host, settings.port)
         self._require_database(settings)
         if not self.credentials.exists():
-            write_private(self.credentials, login_lines(self._url(settings), ADMINISTRATOR, secret()))
+            write_private(self.credentials, login_lines(settings.url, ADMINISTRATOR, secret()))
         users = self._database(settings, users=True).replace("%", "%%")
         auth = _AUTH.format(permission=DEFAULT_PERMISSION, uri=users, seconds=SECONDS_KNOWN)
         write_private(self.folder / "basic_auth.ini", auth)
@@ -238,13 +219,9 @@ class Services:
             said = str(error).strip().splitlines()[0].replace(sqlalchemy.make_url(uri).password or uri, "***")
             raise InputError(f"--database {without_password(uri)}: cannot be opened: {said[:300]}") from None
 
-    def _url(self, settings: Settings) -> str:
-        host = LOOPBACK if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104 compared with
-        return f"http://{host}:{settings.port}"
-
     def _answers(self, settings: Settings) -> bool:
         try:
-            return Server(self._url(settings)).status("/health") == 200
+            return Server(settings.url).status("/health") == 200
         except Away:
             return False
 
@@ -258,7 +235,7 @@ class Services:
             time.sleep(0.2)
 
     def _require_closed(self, settings: Settings) -> None:
-        url = self._url(settings)
+        url = settings.url
         if Server(url).status("/api/2.0/mlflow/users/list") != 401:
             raise InputError(f"MLflow at {url}: answers without a password; it was ended")
         if self.server().status("/api/2.0/mlflow/users/list") != 200:
@@ -266,12 +243,6 @@ class Services:
                 f"MLflow at {url}: its database has another password for '{ADMINISTRATOR}' than {self.credentials}; "
                 f"write that one there, or give a database of its own"
             )
-
-
-def login_lines(url: str, user: str, password: str) -> str:
-    """Return a login as a file that a shell can read, too."""
-    lines = {"URI": url, "USERNAME": user, "PASSWORD": password}
-    return "".join(f"MLFLOW_TRACKING_{key}={word}\n" for key, word in lines.items())
 
 
 def _require_free(host: str, port: int) -> None:

@@ -111,7 +111,7 @@ def user(
 ) -> None:
     """Let a user in, or change what one may; the password goes to a file that only you can read."""
     from cluster.private import secret, write_private
-    from cluster.services import login_lines
+    from cluster.settings import login_lines
     from search.mlflow_store import EXPERIMENT
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name == "admin":

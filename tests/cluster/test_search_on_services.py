@@ -1,6 +1,5 @@
 """Real searches while what they are written to is killed, stopped or hangs: nothing is lost, nothing doubled."""
 
-import os
 import shutil
 import signal
 import socket
@@ -8,16 +7,17 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Self
 
 import psutil
 import psycopg
 import pytest
 
+from cluster.private import ensure_ray_token
 from search.history import load
 from tests.search.test_search import Lab
 
+PLANTED = "planted-secret-4711"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -33,8 +33,11 @@ class ServedLab(Lab):
 
     def launch(self, *words: str) -> subprocess.Popen:
         self.words = words or self.words
-        os.environ.update(self.services.login(self.services.url) | self.environment)
-        return self.start("launch", "tiny.yaml", "--tracking-uri", self.uri, *self.words)
+        login = {} if "@" in self.uri else self.services.login(self.services.url)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, word in (login | self.environment).items():
+                patch.setenv(name, word)
+            return self.start("launch", "tiny.yaml", "--tracking-uri", self.uri, *self.words)
 
     def finish(self, process: subprocess.Popen) -> None:
         """Wait for a search, and launch it again where it says that MLflow was away for too long after its end."""
@@ -120,20 +123,41 @@ class Proxy:
 
 
 @pytest.fixture(scope="session")
-def computed(running, tmp_path_factory) -> Path:
-    """Return the cache of a search that was left in peace, whose MLflow is what its journal says."""
+def peace(running, tmp_path_factory) -> ServedLab:
+    """Return a search that was left in peace; its login came in the address, and there were secrets all around it."""
     lab = ServedLab(tmp_path_factory.mktemp("peace"), running)
-    lab.finish(lab.launch())
-    lab.require_everything_exactly_once()
-    return lab.folder / "fgsearch-home" / "cache"
+    password = running.login(running.url)["MLFLOW_TRACKING_PASSWORD"]
+    lab.uri = running.url.replace("//", f"//admin:{password}@")
+    lab.environment |= {"AWS_SECRET_ACCESS_KEY": PLANTED, "MY_TOKEN": PLANTED, "PGPASSWORD": PLANTED}
+    process = lab.launch()
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    lab.said = said + lab.run("export", "tiny", "--out", "best.yaml")
+    return lab
 
 
 @pytest.fixture
-def lab(computed, services, tmp_path):
+def lab(peace, services, tmp_path):
     lab = ServedLab(tmp_path / "lab", services)
-    shutil.copytree(computed, lab.folder / "fgsearch-home" / "cache")
+    shutil.copytree(peace.folder / "fgsearch-home" / "cache", lab.folder / "fgsearch-home" / "cache")
     yield lab
     lab.end()
+
+
+def test_a_search_in_peace_has_everything_once(peace) -> None:
+    peace.require_everything_exactly_once()
+
+
+def test_no_secret_reaches_the_journal_mlflow_a_bundle_or_the_screen(peace, services) -> None:
+    words = [PLANTED, services.login(services.url)["MLFLOW_TRACKING_PASSWORD"], ensure_ray_token().read_text()]
+    files = [path for path in peace.folder.rglob("*") if path.is_file()] + list((services.folder / "artifacts").rglob("*.yaml"))
+    assert {"journal.jsonl", "best.yaml", "settings.yaml"} <= {path.name for path in files}
+    texts = {str(path): path.read_bytes() for path in files}
+    tables = [name for (name,) in peace.query("select tablename from pg_tables where schemaname = 'public'")]
+    texts |= {name: repr(peace.query(f'select t::text from "{name}" t')).encode() for name in tables}
+    assert {"params", "tags", "runs", "metrics"} <= texts.keys()
+    texts["the screen"] = peace.said.encode()
+    assert [(word, where) for word in words for where, text in texts.items() if word.encode() in text] == []
 
 
 def reports(lab: Lab) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import stat
 import subprocess
@@ -17,7 +16,8 @@ import sqlalchemy
 
 from cluster.private import ensure_ray_token, read_private, secret, without_password, write_private
 from cluster.server import Away, Server
-from cluster.services import Services, Settings
+from cluster.services import Services
+from cluster.settings import Settings
 from search.errors import InputError
 from search.mlflow_store import EXPERIMENT, Store
 from tests.cluster.conftest import free_port

@@ -98,7 +98,7 @@ os.execvp(sys.executable, [sys.executable, "-m", "ray.scripts.scripts", "start",
 
 def test_every_port_of_a_heads_processes_asks_for_the_token_its_dashboard_and_jobs_too(private_home):
     port = free_port()
-    closed = {"RAY_enable_metrics_collection": "0", "DASHBOARD_METRIC_PORT": "65536"}
+    closed = {"RAY_enable_metrics_collection": "0", "DASHBOARD_METRIC_PORT": "65536", "AUTOSCALER_METRIC_PORT": "65536"}
     with subprocess.Popen([sys.executable, "-W", "ignore", "-c", HEAD, str(port)], env=private_home | closed, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             while "Ray runtime started" not in process.stdout.readline():
