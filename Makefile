@@ -24,7 +24,7 @@ check: setup  ## lint, types, import contracts and the tests that take no time
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest -q -n 2 --dist loadfile -m 'not slow'
 
-postgresql:  ## for the tests of the services: installed where that may be done, else they skip
+postgresql:  # for the tests of the services: installed where that may be done, else they skip
 	@ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || command -v initdb > /dev/null || { \
 	  test "$$(id -u)" = 0 && command -v apt-get > /dev/null && echo "installing postgresql ..." && apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends postgresql > /dev/null; } || \

@@ -24,7 +24,7 @@ class Daemon:
     log: Path
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it in a session of its own: closing the terminal does not end it; and code of this folder is not run."""
+        """Start it in a session of its own: closing the terminal does not end it; no code of this folder is run."""
         marked = {**os.environ, **environment, MARK: str(self.folder), "PYTHONSAFEPATH": "1"}
         files = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -12,14 +12,23 @@ from urllib.error import HTTPError
 import grpc
 import psutil
 import pytest
-from ray.core.generated import core_worker_pb2, gcs_service_pb2, node_manager_pb2, reporter_pb2
+from ray.core.generated import (
+    autoscaler_pb2,
+    core_worker_pb2,
+    gcs_service_pb2,
+    instance_manager_pb2,
+    logging_pb2,
+    node_manager_pb2,
+    ray_client_pb2,
+    reporter_pb2,
+)
 
 from tests.cluster.conftest import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CALLS = [
     f"/{service.full_name}/{method.name}"
-    for file in (core_worker_pb2, gcs_service_pb2, node_manager_pb2, reporter_pb2)
+    for file in (autoscaler_pb2, core_worker_pb2, gcs_service_pb2, instance_manager_pb2, logging_pb2, node_manager_pb2, ray_client_pb2, reporter_pb2)
     for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods
 ] + [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull", "FreeObjects")]
 PAGES = ("/", "/metrics", "/api/jobs/", "/api/version", "/api/job_agent/jobs/", "/api/v0/nodes", "/nodes?view=summary", "/logs", "/get_or_create_runtime_env",
