@@ -18,7 +18,7 @@ SECONDS_A_CALL = 20
 WRITER = "MANAGE"  # a run made twice by a lost answer is deleted, which EDIT may not
 
 
-class Away(Exception):
+class Away(InputError):
     """The server does not answer."""
 
 
@@ -85,7 +85,7 @@ class Server:
             with error:
                 return error.code, _document(error.read())
         except (OSError, HTTPException) as error:
-            raise Away(str(error)) from None
+            raise Away(f"MLflow at {self.url}: does not answer ({error}); start it: fgsearch services up") from None
 
 
 def _document(said: bytes) -> dict[str, Any]:

@@ -129,8 +129,11 @@ class Services:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700 if os.getuid() else 0o711)  # root's PostgreSQL runs as another user, who must pass
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o700 if os.getuid() else 0o711)  # root's PostgreSQL runs as another user, who must pass
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written: {error.strerror}") from None
         try:
             with FileLock(self.folder / "lock", timeout=SECONDS_TO_START):
                 yield

@@ -247,6 +247,17 @@ def test_a_database_that_cannot_be_opened_is_one_line_without_its_password(datab
     assert "\n" not in str(refusal.value)
 
 
+def test_a_home_that_cannot_be_is_one_line(tmp_path):
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(InputError, match="home/services: cannot be written: Not a directory"):
+        Services(tmp_path / "home", EXPERIMENT).up({"database": "sqlite"})
+
+
+def test_a_server_that_is_down_is_one_line():
+    with pytest.raises(InputError, match=r"does not answer .* start it: fgsearch services up"):
+        Server(f"http://127.0.0.1:{free_port()}").has_user("anna")
+
+
 def test_services_that_never_were_are_one_line(tmp_path):
     with pytest.raises(InputError, match="no services yet; begin with: fgsearch services up"):
         Services(tmp_path, EXPERIMENT).status()
