@@ -37,7 +37,7 @@ def read_released(path: Path, labels: np.ndarray, classes: Sequence[str]) -> Pat
 def _load(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as opened:
-            held: np.ndarray = np.load(opened, allow_pickle=False)
+            held: np.ndarray = np.lib.format.read_array(opened, allow_pickle=False)   # np.load takes archives, too
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     return held

@@ -95,7 +95,7 @@ class _Array:
 
     def opened(self, path: Path) -> np.ndarray:
         try:
-            kept: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            kept = np.lib.format.open_memmap(path, mode="r")   # not np.load: that would open an archive, too
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path} is damaged ({error}); delete it to have it computed again") from None
         if kept.shape != self.shape or kept.dtype != self.dtype:

@@ -86,7 +86,7 @@ def read_record(path: Path) -> TrialData | None:
         cache = path.resolve().parents[1]
         if not all(Path(held).resolve().is_relative_to(cache) for held in said["arrays"].values()):
             return None   # a record cannot have us read what lies elsewhere
-        arrays = {name: np.load(held, mmap_mode="r", allow_pickle=False) for name, held in said["arrays"].items()}
+        arrays = {name: np.lib.format.open_memmap(held, mode="r") for name, held in said["arrays"].items()}
         folds = tuple(Fold(**{part: np.array(rows, np.int64) for part, rows in fold.items()}) for fold in said["folds"])
         small = {name: tuple(value) if isinstance(value, list) else value for name, value in said["small"].items()}
         return TrialData(**{**dict.fromkeys(_ARRAYS), **small, **arrays}, labels=labels, boxes=boxes, folds=folds)
