@@ -5,7 +5,7 @@ port. The mark finds all of them, whoever is left.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class Daemon:
     folder: Path
     log: Path
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def start(self, command: list[str], environment: Mapping[str, str]) -> None:
         """Start it in a session of its own: closing the terminal does not end it; no code of this folder is run."""
         marked = {**os.environ, **environment, MARK: str(self.folder), "PYTHONSAFEPATH": "1"}
         files = [

@@ -9,7 +9,7 @@ import zipfile
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -86,7 +86,9 @@ def read_record(path: Path) -> TrialData | None:
         cache = path.resolve().parents[1]
         if not all(Path(held).resolve().is_relative_to(cache) for held in said["arrays"].values()):
             return None   # a record cannot have us read what lies elsewhere
-        arrays = {name: np.lib.format.open_memmap(held, mode="r") for name, held in said["arrays"].items()}
+        arrays: dict[str, Any] = {
+            name: np.lib.format.open_memmap(held, mode="r") for name, held in said["arrays"].items()
+        }
         folds = tuple(Fold(**{part: np.array(rows, np.int64) for part, rows in fold.items()}) for fold in said["folds"])
         small = {name: tuple(value) if isinstance(value, list) else value for name, value in said["small"].items()}
         return TrialData(**{**dict.fromkeys(_ARRAYS), **small, **arrays}, labels=labels, boxes=boxes, folds=folds)
