@@ -1,6 +1,6 @@
 # make search   a real search on drawn birds, nothing needed
 # make test     lint, types, import contracts and every test
-.PHONY: help setup search check test
+.PHONY: help setup search check test postgresql
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,7 +24,13 @@ check: setup  ## lint, types, import contracts and the tests that take no time
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest -q -n 2 --dist loadfile -m 'not slow'
 
-test: setup  ## everything
+postgresql:  # for the tests of the services: installed where that may be done, else they skip
+	@ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || command -v initdb > /dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get > /dev/null && echo "installing postgresql ..." && apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends postgresql > /dev/null; } || \
+	  echo "no PostgreSQL, and none can be installed: its tests are skipped"
+
+test: setup postgresql  ## everything
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports

@@ -6,7 +6,6 @@ import math
 import os
 import time
 from concurrent.futures import Future
-from pathlib import Path
 from threading import Event, Thread
 from typing import Self
 
@@ -15,6 +14,7 @@ import ray
 from cluster import nodes
 from cluster.errors import ClusterError
 from cluster.nodes import Node
+from cluster.private import ensure_ray_token
 
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal is the record, not Tune's CSV and JSON
@@ -23,6 +23,9 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone on workers without a GPU
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",  # else anyone on the network reads this machine's figures: no token is asked
+    "DASHBOARD_METRIC_PORT": "65536",  # nor for these two, which have no other switch than a port that is none
+    "AUTOSCALER_METRIC_PORT": "65536",
     "RAY_worker_niceness": "0",  # training is the work, not a guest on the machine
     "RAY_AIR_NEW_OUTPUT": "0",  # the screen is ours; the old output obeys verbose=0
 }
@@ -96,6 +99,7 @@ class Connection:
 
 
 def _start(cpus: int) -> None:
+    ensure_ray_token()
     ray.init(
         address="local",  # without an address Ray joins whatever cluster it finds
         num_cpus=cpus,
@@ -104,7 +108,6 @@ def _start(cpus: int) -> None:
         logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,
     )
-    _guard_token()
 
 
 def _join(address: str) -> None:
@@ -119,9 +122,3 @@ def _join(address: str) -> None:
         if "ersion mismatch" not in str(error):
             raise
         raise ClusterError(f"Ray at {address}: {' '.join(str(error).split())}") from None
-
-
-def _guard_token() -> None:
-    token = Path.home() / ".ray" / "auth_token"  # Ray writes it readable by everyone
-    if token.exists():
-        token.chmod(0o600)

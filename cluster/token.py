@@ -1,8 +1,9 @@
 """The token that opens a cluster. It travels by file only: no command line, log or record ever holds it."""
 
 import os
-import secrets
 from pathlib import Path
+
+from cluster.private import secret, write_private
 
 HOLDERS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -17,8 +18,7 @@ def write_token(home: Path) -> Path:
     path = token_path(home)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
+        write_private(path, secret())
     path.chmod(0o600)
     return path
 

@@ -84,6 +84,9 @@ def read_record(path: Path) -> TrialData | None:
     try:
         file = read_npz(path, _LARGEST)
         said, labels, boxes = json.loads(str(file["said"])), file["labels"], file["boxes"]
+        cache = path.resolve().parents[1]
+        if not all(Path(held).resolve().is_relative_to(cache) for held in said["arrays"].values()):
+            return None   # a record cannot have us read what lies elsewhere
         arrays: dict[str, Any] = {name: map_npy(Path(held)) for name, held in said["arrays"].items()}
         folds = tuple(Fold(**{part: np.array(rows, np.int64) for part, rows in fold.items()}) for fold in said["folds"])
         small = {name: tuple(value) if isinstance(value, list) else value for name, value in said["small"].items()}

@@ -18,8 +18,9 @@ def serve(uri: str, artifacts: Path, port: int, console: Console) -> None:
     """Serve the UI until interrupted; raises InputError when the port is taken."""
     _require_free(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", uri, "--default-artifact-root", str(artifacts)]
+    command += ["--default-artifact-root", str(artifacts)]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet["MLFLOW_BACKEND_STORE_URI"] = uri  # it may hold a password, and a command line is everyone's to read
     server = subprocess.Popen(  # noqa: S603 our own interpreter
         command, env={**os.environ, **quiet}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

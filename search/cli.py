@@ -10,7 +10,7 @@ import typer
 
 from cluster.errors import ClusterError
 from cluster.token import use_token
-from search import cli_cluster, cli_patches, cli_run
+from search import cli_cluster, cli_patches, cli_run, cli_services
 from search.cli_data import data
 from search.cli_options import (
     AddressOption,
@@ -40,6 +40,7 @@ app = typer.Typer(
 app.add_typer(data)
 app.add_typer(cli_patches.app, name="patches")
 app.add_typer(cli_cluster.app, name="cluster")
+app.add_typer(cli_services.app, name="services")
 
 
 def main() -> None:

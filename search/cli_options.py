@@ -60,11 +60,14 @@ def home_option(home: Home) -> str:
 
 def open_store(home: Home, uri: str | None) -> "Store":
     """Return the MLflow store at `uri`, or the home's own."""
+    from search.cli_services import log_in
     from search.mlflow_store import Store
     from search.tracking import default_uri
 
     with writing(home.path):
         home.path.mkdir(parents=True, exist_ok=True)
+    if uri:
+        log_in(home.path, uri)
     with out.status("opening the MLflow store …"):
         store = Store(uri or default_uri(home.path), None if uri else home.path / "artifacts")
     if store.away:

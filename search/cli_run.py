@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster.errors import ClusterError
+from cluster.private import without_password
 from cluster.token import use_token
 from search.cli_options import (
     AddressOption,
@@ -117,7 +118,7 @@ def begin(
 def run(space: "Space", name: str, home: Home, address: str | None, tracking_uri: str | None, go_on: str) -> None:
     """Run a search with this process as its driver, and say how it ended."""
     from search.launch import launch
-    from search.mlflow_store import require_address, without_password
+    from search.mlflow_store import require_address
     from search.screen import ending
     from search.tracking import default_uri
 
@@ -165,8 +166,8 @@ def end_job(home: Home, name: str) -> bool:
 
 def _watch(space: "Space", name: str, home: Home, made: "Submission", tracking_uri: str | None) -> None:
     from cluster.jobs import Jobs
+    from cluster.private import without_password
     from search.follow import watch
-    from search.mlflow_store import without_password
     from search.screen import ending
     from search.submit import last_line
     from search.tracking import default_uri

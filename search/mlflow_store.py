@@ -15,11 +15,12 @@ from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
 from filelock import FileLock
 
+from cluster.private import without_password
 from search.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class Store:
     def __init__(self, tracking_uri: str, artifacts: Path | None = None) -> None:
         self.where = without_password(tracking_uri)
         self.away: str | None = None
-        self._uri = tracking_uri
         self._remote = require_address(tracking_uri) in SERVERS
+        self._uri, self._password = _enter(tracking_uri) if self._remote else (tracking_uri, _password(tracking_uri))
         self._artifacts = None if self._remote or artifacts is None else artifacts.resolve().as_uri()
         self._experiment: str | None = None
         self._mlflow = _quiet_mlflow()
@@ -190,7 +191,7 @@ class Store:
         except ImportError as error:
             raise self._wrong(f"its driver is not installed: pip install {error.name}") from None
         except (StoreError, OSError, sqlalchemy.exc.SQLAlchemyError, self._mlflow.MlflowException) as error:
-            raise self._wrong(f"cannot be opened: {_line(error)}") from None
+            raise self._wrong(f"cannot be opened: {self._line(error)}") from None
 
     def _knock(self) -> None:
         try:
@@ -202,7 +203,7 @@ class Store:
                 login = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
                 raise self._wrong(f"refuses the login ({status}); set {login}") from None
             if status < 500 or "valid JSON" in text or "Invalid url" in text:
-                raise self._wrong(f"is no MLflow server: {_line(error)}") from None
+                raise self._wrong(f"is no MLflow server: {self._line(error)}") from None
             if "NameResolutionError" in text:
                 raise self._wrong("there is no machine of this name") from None
             if "SSLError" in text:
@@ -219,9 +220,13 @@ class Store:
         except self._mlflow.MlflowException as error:
             status = error.get_http_status_code()
             passing = status >= 500 or status in (401, 403, 429)  # a login can expire: no fault of this one run
-            raise (AwayError if passing else RefusedError)(f"MLflow at {self.where}: {_line(error)}") from None
+            raise (AwayError if passing else RefusedError)(f"MLflow at {self.where}: {self._line(error)}") from None
         except OSError as error:  # the network's among them
-            raise AwayError(f"MLflow at {self.where}: {_line(error)}") from None
+            raise AwayError(f"MLflow at {self.where}: {self._line(error)}") from None
+
+    def _line(self, error: Exception) -> str:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return (said.replace(self._password, "***") if self._password else said)[:200]
 
     def _sqlite(self) -> str | None:
         return sqlalchemy.make_url(self._uri).database if self._uri.startswith("sqlite") else None
@@ -232,14 +237,27 @@ def require_address(uri: str) -> str:
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in (*SERVERS, *DATABASES) or uri.rstrip("/") in {f"{scheme}:", f"{scheme}"}:
         known = "http://host:5000, sqlite:///path/mlflow.db or postgresql://user@host/name"
-        raise InputError(f"MLflow at {uri!r}: is no tracking address; write it as {known}")
+        raise InputError(f"MLflow at {without_password(uri)!r}: is no tracking address; write it as {known}")
     return scheme
 
 
-def without_password(uri: str) -> str:
-    """Return the address as it may be shown."""
+def _enter(uri: str) -> tuple[str, str | None]:
+    """Return a server's address without its login, which MLflow then takes from the environment, and the password.
+
+    In the address it would be in each message of MLflow's about it.
+    """
     parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+    if parts.username is not None:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return without_password(uri), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+
+
+def _password(database: str) -> str | None:
+    try:
+        return sqlalchemy.make_url(database).password
+    except sqlalchemy.exc.ArgumentError:
+        return None  # said in better words when it is opened
 
 
 def _quiet_mlflow() -> Any:  # noqa: ANN401 MLflow's types are partial
@@ -249,8 +267,8 @@ def _quiet_mlflow() -> Any:  # noqa: ANN401 MLflow's types are partial
         "MLFLOW_LOGGING_LEVEL": "CRITICAL",                # else a locked database is a traceback on the user's screen
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",            # retrying is ours: theirs takes 4 minutes, and doubles runs
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(SECONDS_A_CALL),
     })
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(SECONDS_A_CALL))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return import_module("mlflow")
@@ -262,7 +280,3 @@ def _fitting(texts: Mapping[str, str]) -> dict[str, str]:
 
 def _milliseconds(at: datetime) -> int:
     return round(at.timestamp() * 1000)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

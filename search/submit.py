@@ -22,6 +22,7 @@ from rich.console import Console
 
 from cluster.connect import Connection
 from cluster.jobs import Jobs
+from cluster.private import without_password
 from cluster.probe import Question, ask, differences, versions
 from fgmodel import store
 from fgmodel.config import TrialConfig
@@ -29,7 +30,6 @@ from fgmodel.extraction import EXTRACTORS
 from search.errors import InputError
 from search.home import Home
 from search.journal import now
-from search.mlflow_store import without_password
 from search.resources import require_fit
 from search.space import Space, stored_space
 from search.status import running
