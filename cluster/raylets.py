@@ -158,7 +158,9 @@ def _environment(home: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token_path(home)),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # training is the work, not a guest on the machine
-        "RAY_enable_metrics_collection": "false",  # Prometheus' port asks for no token
+        "RAY_enable_metrics_collection": "0",  # Prometheus' port asks for no token
+        "DASHBOARD_METRIC_PORT": "65536",  # nor do these two, which have no other switch than a port that is none
+        "AUTOSCALER_METRIC_PORT": "65536",
     }
 
 
