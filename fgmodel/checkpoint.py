@@ -12,6 +12,7 @@ from fgmodel import store
 from fgmodel.errors import InputError
 
 _FORMAT = 1
+_LAST = 1_000_000   # epochs no run has
 
 
 def write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], epoch: int) -> None:
@@ -36,17 +37,23 @@ def read(path: Path, identity: dict[str, Any], expected: dict[str, Tensor]) -> t
         raise InputError(f"{path}: not a readable checkpoint ({error}); use an older one or start anew") from None
     if _shapes(tensors) != _shapes(expected):
         raise InputError(f"{path}: its tensors are not those of this configuration's model; start the run anew")
-    return tensors, int(header["epoch"])
+    return tensors, header["epoch"]
 
 
 def _header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
     try:
         header = json.loads((metadata or {})["run"])
-        if header["format"] == _FORMAT and isinstance(header["epoch"], int) and isinstance(header["identity"], dict):
-            return dict(header)
-    except (KeyError, TypeError, ValueError):
+        if header["format"] == _FORMAT and isinstance(header["identity"], dict):
+            return {**header, "epoch": _epoch(header["epoch"])}
+    except (KeyError, TypeError, ValueError, RecursionError):
         pass  # said below: it is one mistake, however it shows
     raise InputError(f"{path}: a safetensors file, but not a checkpoint of a run in format {_FORMAT}")
+
+
+def _epoch(given: object) -> int:
+    if not isinstance(given, int) or not 0 <= given < _LAST:
+        raise ValueError(given)
+    return given
 
 
 def _require_same(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:

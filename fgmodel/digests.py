@@ -43,7 +43,7 @@ def _load(index: Path) -> dict[str, Known]:
     """Return the index, or an empty one where there is none or it is not ours: it is only a memory of work done."""
     try:
         return {name: Known(*entry) for name, entry in json.loads(index.read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 

@@ -1,8 +1,16 @@
 """The mistakes a user can make with data and settings, each a single line."""
 
+LONGEST = 1000   # characters of a line: more is a file quoted whole
+
 
 class InputError(Exception):
-    """Something the user gave is wrong: the message says where, what was given and what would be right."""
+    """Something the user gave is wrong: the message says where, what was given and what would be right.
+
+    Each of `lines` is one line that any terminal shows, whatever it quotes of a file.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(map(printable, lines)))
 
 
 class SettingError(InputError):
@@ -11,3 +19,10 @@ class SettingError(InputError):
     def __init__(self, name: str, message: str) -> None:
         self.name = name
         super().__init__(message)
+
+
+def printable(text: str) -> str:
+    """Return `text` as one line: cut in its middle where too long; line breaks, control codes and the like escaped."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST - 300]} … {text[-200:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -4,10 +4,12 @@ n  images of the test split      T  time steps
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, get_args
 
 import numpy as np
 
+from fgmodel.arrays import read_npz
 from fgmodel.model import fusion_weight
 from fgmodel.posthoc import How, by_step
 from fgmodel.training import Run
@@ -28,15 +30,24 @@ class Look:
         np.savez(file, allow_pickle=False, labels=self.labels, **named)
 
 
-def right(file: IO[bytes], metric: str) -> np.ndarray:
+def right(path: Path, metric: str) -> np.ndarray:
     """Return of each image whether a look told it right, in the reading that `metric` names, e.g. test/accuracy_sum/03.
 
-    Raises KeyError or ValueError: where the file is none of a look, or has no such reading.
+    Raises OSError; ValueError: where the file is none of a look, or has no such reading.
     """
     name, _, step = metric.removeprefix("test/accuracy").partition("/")
-    with np.load(file, allow_pickle=False) as held:
-        predictions = held[f"predictions{name}"]
-        return np.asarray((predictions[:, int(step) - 1] if step else predictions) == held["labels"])
+    held = read_npz(path)
+    labels, predictions = held.get("labels"), held.get(f"predictions{name}")
+    if labels is None or predictions is None or labels.ndim != 1:
+        raise ValueError(f"it has no '{metric}'")
+    if step:
+        steps = predictions.shape[1] if predictions.ndim > 1 else 0
+        if not (step.isdecimal() and 1 <= int(step) <= steps):
+            raise ValueError(f"it has no '{metric}', only {steps} steps")
+        predictions = predictions[:, int(step) - 1]
+    if predictions.shape != labels.shape:
+        raise ValueError(f"its '{metric}' is not of its images")
+    return np.asarray(predictions == labels)
 
 
 def look(run: Run, test: TrialData) -> Look:

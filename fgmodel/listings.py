@@ -11,6 +11,8 @@ from fgmodel.errors import InputError
 from fgmodel.images import is_image_name
 from fgmodel.splits import cut_test
 
+LARGEST = 8 << 20   # bytes of a list
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -81,14 +83,20 @@ def list_folders(root: Path, seed: int) -> Listing:
 
 # --- CUB-200-2011 -----------------------------------------------------------------------------------------------------
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a list of images. Raises InputError: where it cannot be read, or is far too large for one."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path}: is larger than {LARGEST >> 20} MB, more than a list of images takes")
+        return path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def _table(path: Path) -> dict[str, str]:
     """Return a file of lines `id value`, in the file's order."""
     rows: dict[str, str] = {}
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         key, _, value = line.strip().partition(" ")

@@ -23,7 +23,7 @@ Content: TypeAlias = dict[str, list[str] | list[float] | None]
 """By variable: a cell array's texts, an array's numbers, None for anything else."""
 
 _LARGEST = 8 << 20      # bytes of a file
-_MEMORY = 4 << 30       # bytes the reader may ask for: a small file can unpack to much
+_MEMORY = 1 << 30       # bytes the reader may ask for: a small file can unpack to much
 _SECONDS = 60.0
 
 

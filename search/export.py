@@ -4,29 +4,33 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fgmodel.config import DEFAULTS
+from fgmodel.config import DEFAULTS, TrialConfig
 from search import confirm
 from search.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, packages, write_bundle
 from search.errors import InputError
 from search.history import History, Trial, space_of
 from search.home import Home, code_version
+from search.journal import Launched
 from search.space import Search
 
 
 def export(home: Home, name: str, to: Path, number: int | None = None) -> Bundle:
     """Write the best trial at the highest rung (or trial `number`) to `to` and return it.
 
-    Raises InputError: when there is no such search or trial, or none has finished a rung.
+    Raises InputError: when there is no such search or trial, none has finished a rung, or the journal lacks a line.
     """
     history = home.history(name)
+    space, launched = space_of(history), _launched(home, name, history)
     if number is not None and number not in history.trials:
         raise InputError(f"search '{name}' has no trial #{number}; it has #0 to #{len(history.trials) - 1}")
-    trial = confirm.best(space_of(history).search, history) if number is None else history.trials[number]
+    trial = confirm.best(space.search, history) if number is None else history.trials[number]
     if trial is None or not trial.rung:
         raise InputError(
             f"search '{name}': {'no trial' if trial is None else f'trial #{trial.number}'} has finished a rung yet"
         )
-    bundle = Bundle(settings=_settings(history, trial), origin=_origin(history, name, trial))
+    fixed = {key: value for key, value in launched.reference.items() if key not in {p.name for p in space.tune}}
+    config = TrialConfig.from_settings({**DEFAULTS, **fixed, **trial.settings})
+    bundle = Bundle(settings=config.settings(), origin=_origin(space.search, history, launched, name, trial, config))
     write_bundle(bundle, to)
     return bundle
 
@@ -39,20 +43,17 @@ def _confirmed(search: Search, history: History, trial: Trial) -> Confirmation |
     return Confirmation(mean=found.mean, sd=found.sd, seeds=len(found.values), finalists=len(race))
 
 
-def _settings(history: History, trial: Trial) -> dict[str, object]:
-    assert history.opened
-    assert history.launched
-    tunable = history.opened.space["tune"]
-    fixed = {name: value for name, value in history.launched.reference.items() if name not in tunable}
-    return {**DEFAULTS, **fixed, **trial.settings}
+def _launched(home: Home, name: str, history: History) -> Launched:
+    launched = history.launched
+    if launched is None or not Data.model_fields.keys() <= launched.data.keys():
+        raise InputError(f"{home.journal(name)}: has no 'launched' line that says what the search was trained on")
+    return launched
 
 
-def _origin(history: History, name: str, trial: Trial) -> Origin:
-    assert history.opened
-    assert history.launched
-    search, settings = space_of(history).search, _settings(history, trial)
+def _origin(
+    search: Search, history: History, launched: Launched, name: str, trial: Trial, config: TrialConfig,
+) -> Origin:
     version, commit, dirty = code_version()
-    value = trial.at(trial.rung, search.objective)
     return Origin(
         search=name,
         trial=trial.number,
@@ -60,19 +61,15 @@ def _origin(history: History, name: str, trial: Trial) -> Origin:
         exported=datetime.now(UTC).date(),
         validation=Validation(
             objective=search.objective,
-            value=value,
+            value=trial.at(trial.rung, search.objective),
             nll=trial.at(trial.rung, "val/nll"),
             epochs=trial.rung,
-            kind="cross-validation" if settings["data.folds"] else "single cut",
+            kind="cross-validation" if config.data.folds else "single cut",
             trials=len(history.candidates),
             confirmed=_confirmed(search, history, trial),
         ),
-        data=Data(**history.launched.data),
-        seeds={
-            "sampler": search.sampler.seed,
-            "data": int(str(settings["data.seed"])),
-            "trial": int(str(settings["seed"])),
-        },
+        data=Data(**{key: launched.data[key] for key in Data.model_fields}),
+        seeds={"sampler": search.sampler.seed, "data": config.data.seed, "trial": config.seed},
         code=Code(version=version, commit=commit, dirty=dirty),
         packages=packages(),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from search.errors import InputError
 from search.history import History, load
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SEARCH_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Home:
 
     def search(self, name: str) -> Path:
         """Return the folder of a search."""
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(SEARCH_NAME, name):
             raise InputError(f"--name {name!r}: a search's name has letters, digits, '.', '_' and '-', 64 at most")
         return self.path / "searches" / name
 
@@ -51,7 +51,7 @@ class Home:
     def names(self) -> list[str]:
         """Return every search that has begun."""
         journals = (self.path / "searches").glob("*/journal.jsonl")
-        return sorted(journal.parent.name for journal in journals if journal.stat().st_size)
+        return sorted(journal.parent.name for journal in journals if _begun(journal))
 
     def history(self, name: str) -> History:
         """Return what a search's journal says; raises InputError naming the nearest search when there is none."""
@@ -61,6 +61,12 @@ class Home:
             there = f"; did you mean '{near[0]}'?" if near else f"; there {_are(names)}"
             raise InputError(f"{self.path}: holds no search '{name}'{there}")
         return load(self.journal(name))
+
+
+def _begun(journal: Path) -> bool:
+    """Whether the first line is there: whoever was killed within it had begun nothing."""
+    with journal.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def _are(names: list[str]) -> str:

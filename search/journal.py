@@ -13,11 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from search.errors import JournalError
 
 FORMAT = 1
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")]
+"""A file below a folder of the search's: no line of a journal leads out of it."""
 
 
 def now() -> datetime:
@@ -27,8 +30,8 @@ def now() -> datetime:
 
 
 class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    at: datetime = Field(default_factory=now)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    at: AwareDatetime = Field(default_factory=now)
 
 
 class Opened(_Fact):
@@ -107,8 +110,8 @@ class Reported(_Fact):
     attempt: int
     metrics: dict[str, float]
     seconds: float
-    checkpoint: str | None  # under the search's checkpoints/; the file exists only if this line does
-    predictions: str | None = None  # of the test split, under the search's predictions/; likewise
+    checkpoint: FileName | None  # under the search's checkpoints/; the file exists only if this line does
+    predictions: FileName | None = None  # of the test split, under the search's predictions/; likewise
 
 
 class Ended(_Fact):
@@ -245,6 +248,7 @@ class Reader:
         self.path = path
         self._offset = 0
         self._line = 0
+        self._trials: set[int] = set()  # asked for so far
 
     def new(self) -> Iterator[Fact]:
         """Yield the facts appended since the last call; raises JournalError at a line that is none."""
@@ -254,23 +258,34 @@ class Reader:
                 raw = file.read()
         except OSError as error:
             raise JournalError(f"{self.path}: cannot be read: {error.strerror}") from None
-        for line in raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True):
+        for line in raw.split(b"\n")[:-1]:
             self._line += 1
             fact = self._parse(line)
-            self._offset += len(line)
+            self._offset += len(line) + 1
             yield fact
 
     def _parse(self, line: bytes) -> Fact:
         try:
-            fact = _FACT.validate_json(line)
-        except ValidationError as error:
-            what = error.errors()[0]["msg"]
+            told = from_json(line, allow_inf_nan=False)
+            if isinstance(told, dict) and "at" not in told:
+                raise ValueError("it has no time")  # noqa: TRY301 said below with the others
+            fact = _FACT.validate_python(told)
+        except ValueError as error:
+            what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise JournalError(f"{self.path}:{self._line}: is not a line of a search's journal: {what}") from None
         if (self._line == 1) != isinstance(fact, Opened):
             raise JournalError(f"{self.path}:{self._line}: a journal opens with one 'opened' line, and has no other")
         if isinstance(fact, Opened) and fact.format != FORMAT:
             raise JournalError(f"{self.path}:1: has format {fact.format}; this version reads {FORMAT}")
+        self._require_asked(fact)
         return fact
+
+    def _require_asked(self, fact: Fact) -> None:
+        known = fact.of if isinstance(fact, Repeated) else getattr(fact, "trial", None)
+        if not isinstance(fact, Asked) and known is not None and known not in self._trials:
+            raise JournalError(f"{self.path}:{self._line}: is of trial {known}, which no line before it began")
+        if isinstance(fact, (Asked, Repeated)):
+            self._trials.add(fact.trial)
 
 
 def read(path: Path) -> list[Fact]:

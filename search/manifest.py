@@ -22,8 +22,8 @@ def difference(home: Home, name: str, config: TrialConfig) -> str:
     if not path.is_file():
         return f"there are {len(now)} images now; the list of then is not in {path.parent}"
     try:
-        then: dict[str, str] = json.loads(path.read_text())
-    except ValueError:
+        then: dict[str, str] = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"{path}: is damaged, so it cannot be told what changed in the images") from None
     changed = [f"{image} changed" for image in then if image in now and now[image] != then[image]]
     missing = [f"{image} is missing" for image in then if image not in now]

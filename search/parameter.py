@@ -20,6 +20,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
 }
 _KEYS = ("low", "high", "log", "step", "choices", "when")
+_FINEST = 1_000_000  # steps in a range
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class Condition:
     value: Any
 
     def holds(self, settings: dict[str, Any]) -> bool:
-        """Whether the comparison is true in `settings`."""
-        return _COMPARE[self.compare](settings[self.name], self.value)
+        """Whether the comparison is true in `settings`; a setting that is null is neither above nor below anything."""
+        given = settings[self.name]
+        if self.compare not in ("==", "!=") and not isinstance(given, (int, float)):
+            return False
+        return _COMPARE[self.compare](given, self.value)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.compare} {self.value}"
+        return f"{self.name} {self.compare} {_written(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ class Parameter:
 
     def contains(self, value: Any) -> bool:  # noqa: ANN401 any setting
         """Whether the parameter can take `value`."""
-        return value in self.choices if self.choices else value is not None and self.low <= value <= self.high
+        if self.choices:
+            return value in self.choices
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
 
     def can(self, condition: Condition) -> bool:
         """Whether some value of this parameter meets `condition`."""
@@ -83,7 +89,7 @@ class Parameter:
             return self.low + self.step * random.randint(0, math.floor((self.high - self.low) / self.step + 1e-9))
         if self.log:
             value = math.exp(random.uniform(math.log(self.low), math.log(self.high)))
-            return round(value) if self.whole else min(max(value, self.low), self.high)
+            return min(max(round(value) if self.whole else value, self.low), self.high)
         return random.uniform(self.low, self.high)
 
     def document(self) -> dict[str, Any]:
@@ -138,10 +144,10 @@ def _choice_mistakes(name: str, given: dict[str, Any]) -> list[str]:
         return [f"'{name}': has 'choices' and '{extra[0]}'; keep one of them"]
     if any(isinstance(c, (list, dict)) for c in choices):
         return [f"'{name}': a choice must be a plain value"]
-    return [f"'{name}': a choice is listed twice"] if len({repr(c) for c in choices}) < len(choices) else []
+    return [f"'{name}': a choice is listed twice"] if len(set(choices)) < len(choices) else []
 
 
-def _range_mistakes(name: str, given: dict[str, Any]) -> list[str]:  # noqa: PLR0911 one return a mistake
+def _range_mistakes(name: str, given: dict[str, Any]) -> list[str]:
     kind = setting_type(name)
     if kind not in (int, float):
         return [f"'{name}' is not a number; give 'choices'"]
@@ -159,10 +165,17 @@ def _range_mistakes(name: str, given: dict[str, Any]) -> list[str]:  # noqa: PLR
         return [f"'{name}': 'log' is {log!r}; write true or false"]
     if log and low <= 0:
         return [f"'{name}': a logarithmic range must start above 0, not at {low}"]
-    if log and "step" in given:
+    return _step_mistakes(name, given) if "step" in given else []
+
+
+def _step_mistakes(name: str, given: dict[str, Any]) -> list[str]:
+    low, high, step = given["low"], given["high"], given["step"]
+    if given.get("log", False):
         return [f"'{name}': a logarithmic range has no step"]
-    if "step" in given and not 0 < given["step"] <= high - low:
-        return [f"'{name}': the step {given['step']} does not fit in {low} … {high}"]
+    if not 0 < step <= high - low:
+        return [f"'{name}': the step {step} does not fit in {low} … {high}"]
+    if (high - low) / step > _FINEST:
+        return [f"'{name}': the step {step} cuts {low} … {high} into more than {_FINEST:,} parts; leave it out"]
     return []
 
 
@@ -180,7 +193,7 @@ def _number_mistake(name: str, key: str, value: object, kind: type) -> str | Non
 
 
 def _written(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _conditions(document: Document, name: str, given: dict[str, Any], problems: list[str]) -> tuple[Condition, ...]:
@@ -200,20 +213,21 @@ def _conditions(document: Document, name: str, given: dict[str, Any], problems: 
     return tuple(conditions)
 
 
-def _condition(name: str, text: object) -> Condition:
-    if not isinstance(text, str):
-        return Condition(name, "==", text)
+def _condition(name: str, given: object) -> Condition:
+    """Return the comparison that a text says, as '> 0', or a plain value, which is compared by ==."""
+    text = given if isinstance(given, str) else _written(given)
     compare = next((c for c in _COMPARE if text.startswith(c)), "==")
-    value = text.removeprefix(compare).strip()
-    if setting_type(name) is str:
+    value, kind = text.removeprefix(compare).strip(), setting_type(name)
+    if kind in (str, bool) or value == "null":
         if compare not in ("==", "!="):
             raise SettingError(name, f"'{name}' is not a number; '{text}' must use == or !=")
-        return Condition(name, compare, value)
-    if setting_type(name) is bool:
-        if value not in ("true", "false"):
+        if kind is bool and value not in ("true", "false"):
             raise SettingError(name, f"'{name}' is true or false, not '{value}'")
-        return Condition(name, compare, value == "true")
+        return Condition(name, compare, None if value == "null" else value == "true" if kind is bool else value)
     try:
-        return Condition(name, compare, float(value))
+        number = float(value)
     except ValueError:
-        raise SettingError(name, f"'{name}': '{text}' is not a comparison with a number, as '> 0'") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise SettingError(name, f"'{name}': '{text}' is not a comparison with a number, as '> 0'")
+    return Condition(name, compare, number)

@@ -160,7 +160,7 @@ def read_space(path: Path, overrides: Iterable[str] = ()) -> Space:
 
 def stored_space(name: str, question: str, values: dict[str, Any]) -> Space:
     """Return the space that `Space.document` was taken of."""
-    return _assemble(name, Document(name, values, {}, question))
+    return _assemble(name, Document(f"journal of search '{name}'", values, {}, question))  # of which it is line 1
 
 
 def _assemble(name: str, document: Document) -> Space:

@@ -8,7 +8,6 @@ recorded.
 import csv
 import io
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
@@ -16,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from scipy.stats import binomtest
 
-from fgmodel.config import TrialConfig
+from fgmodel.config import TrialConfig, require_setting
 from fgmodel.final import right
-from search.errors import InputError, Problems
+from search.errors import InputError, Problems, SettingError
 from search.history import History, Trial
 from search.space import Space
 from search.yaml_file import Document, read_document
@@ -41,8 +40,8 @@ FINCHES = {
 class Compared(BaseModel):
     """What the thesis says of a row, in percent, and the row it is held against."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    published: float | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    published: float | None = Field(None, ge=0, le=100)
     against: str | None = None
     of: str | None = None       # a row that is not trained: another way to read this one
     metric: str = METRIC        # ... by this metric
@@ -54,7 +53,7 @@ class Study(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     title: str
     comparable: dict[str, Any]  # the settings under which the published numbers were measured
-    images: int                 # of the test split they were measured on
+    images: int = Field(ge=1)   # of the test split they were measured on
     rows: dict[str, Compared]
     maps: tuple[str, ...] = ()  # the trained rows whose time steps are drawn
 
@@ -115,6 +114,13 @@ def read_study(path: Path) -> Study:
     except ValidationError as error:
         raise Problems([_problem(document, detail) for detail in error.errors()]) from None
     trained = document.values.get("rows", {})
+    if not isinstance(trained, dict):
+        raise Problems([f"{document.where('rows')}: 'rows' must hold settings"])
+    for name in study.comparable:
+        try:
+            require_setting(name)
+        except SettingError as error:
+            raise Problems([f"{document.where('study', 'comparable', name)}: {error}"]) from None
     for name, row in study.rows.items():
         where = document.where("study", "rows", name)
         if (row.of or name) not in trained:
@@ -233,9 +239,8 @@ def _right(trial: Trial, predictions: Path, metric: str) -> np.ndarray:
     assert trial.predictions is not None
     path = predictions / trial.predictions
     try:
-        with path.open("rb") as file:
-            return right(file, metric)
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        return right(path, metric)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}; delete the study's folder and run it again") from None
 
 

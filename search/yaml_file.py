@@ -9,8 +9,10 @@ import yaml
 
 from search.errors import InputError, Problems
 
-LARGEST = 1_000_000  # bytes; a space file has a few thousand
+LARGEST = 100_000  # bytes; a space file has a few thousand
+MOST = 3000        # values and keys; the largest study has 600. PyYAML reads 50 kB a second
 DEEPEST = 12
+HUGE = 2**63       # whole numbers beyond this are no setting; Python does not even print those of 10,000 digits
 
 
 @dataclass(frozen=True)
@@ -33,19 +35,12 @@ class Document:
 def read_document(path: Path) -> Document:
     """Return the mapping in `path`; raises InputError with its line when the file is not plain YAML."""
     text = _text(path)
+    node = _composed(str(path), text)
+    if not isinstance(node, yaml.MappingNode):
+        raise InputError(f"{path}:1: holds no settings; a space file has 'fixed', 'tune' and 'search'")
     lines: dict[tuple[str, ...], int] = {}
-    try:
-        _refuse_machinery(str(path), text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if not isinstance(node, yaml.MappingNode):
-            raise InputError(f"{path}:1: holds no settings; a space file has 'fixed', 'tune' and 'search'")
-        problems: list[str] = []
-        values = _plain(str(path), node, (), lines, problems)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError(f"{path}:{line}: is not YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path}:1: is not YAML: {str(error).splitlines()[0]}") from None
+    problems: list[str] = []
+    values = _plain(str(path), node, (), lines, problems)
     if problems:
         raise Problems(problems)
     return Document(str(path), values, lines, _opening_comment(text))
@@ -57,9 +52,22 @@ def read_set(text: str) -> tuple[str, Any]:
     if not equals:
         raise InputError(f"--set {text}: write it as key=value")
     try:
-        return name, yaml.safe_load(given)
-    except yaml.YAMLError:
-        raise InputError(f"--set {text}: the value is not YAML") from None
+        node = _composed("", given)
+        return name, None if node is None else _plain("", node, (), {}, [])
+    except InputError as error:
+        raise InputError(f"--set {text}: the value {str(error).partition(': ')[2]}") from None
+
+
+def _composed(path: str, text: str) -> yaml.Node | None:
+    try:
+        _refuse_machinery(path, text)
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{path}:{line}: is not YAML: {error.problem}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InputError(f"{path}:{line}: is not YAML: {str(error).splitlines()[0]}") from None
 
 
 def _text(path: Path) -> str:
@@ -71,11 +79,11 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if len(raw) > LARGEST:
-        raise InputError(f"{path}: is larger than {LARGEST // 1_000_000} MB; a settings file has a few thousand bytes")
+        raise InputError(f"{path}: is larger than {LARGEST // 1000} kB; a settings file has a few thousand bytes")
     try:
-        return raw.decode()
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}:{line}: is not text (UTF-8)") from None
 
 
@@ -86,7 +94,7 @@ def _opening_comment(text: str) -> str:
 
 def _refuse_machinery(path: str, text: str) -> None:
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise InputError(f"{path}:{line}: has a YAML anchor or alias; write the value out")
@@ -95,6 +103,8 @@ def _refuse_machinery(path: str, text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise InputError(f"{path}:{line}: is nested more than {DEEPEST} levels deep")
+        if count > MOST:
+            raise InputError(f"{path}:{line}: holds more than {MOST} values")
 
 
 def _plain(
@@ -104,12 +114,27 @@ def _plain(
     if isinstance(node, yaml.SequenceNode):
         return [_plain(path, item, (*keys, str(i)), lines, problems) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return yaml.SafeLoader("").construct_object(node)
+        return _scalar(path, node)
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key, line = str(key_node.value), key_node.start_mark.line + 1
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise InputError(f"{path}:{line}: has a list or a mapping for a key; write a name")
+        key = str(key_node.value)
         if key in values:
             problems.append(f"{path}:{line}: '{key}' is given twice")
         lines[(*keys, key)] = line
         values[key] = _plain(path, value_node, (*keys, key), lines, problems)
     return values
+
+
+def _scalar(path: str, node: yaml.Node) -> Any:  # noqa: ANN401 YAML
+    line = node.start_mark.line + 1
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError, OverflowError):  # `<<`; 2026-13-45; 1:30:00… of 200 parts; 10,000 digits
+        said = f"has {node.value!r}, which is no value; put it in quotes if it is text"
+        raise InputError(f"{path}:{line}: {said}") from None
+    if isinstance(value, int) and abs(value) >= HUGE:
+        raise InputError(f"{path}:{line}: has a number too large for any setting: {node.value}")
+    return value

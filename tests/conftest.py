@@ -8,12 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import configuration, settings
 from jaxtyping import install_import_hook
 from PIL import Image
 
 # Before the first import of fgmodel. Without config, which has no tensors but typing.Self, which beartype cannot check there.
 MODULES = [m.name for m in iter_modules([str(Path(__file__).parents[1] / "fgmodel")]) if m.name != "config"]
 install_import_hook([f"fgmodel.{name}" for name in MODULES], "beartype.beartype")
+settings.register_profile("same", derandomize=True, database=None, print_blob=False)   # the same cases in every run
+settings.load_profile("same")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    configuration.set_hypothesis_home_dir(config.rootpath / ".pytest_cache" / "hypothesis")   # not a folder of its own
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 So every image of either split, in whatever process, is seen by the very same fit.
 """
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +11,11 @@ import torch
 from torch import Tensor
 
 from fgmodel import store
+from fgmodel.arrays import read_npz
 from fgmodel.errors import InputError
 from fgmodel.progress import Progress
+
+_LARGEST = 4 << 30   # bytes of a fit: protopnet's trunk and prototypes
 
 
 def kept_fit(path: Path, what: str, progress: Progress, fit: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -23,7 +25,6 @@ def kept_fit(path: Path, what: str, progress: Progress, fit: Callable[[], dict[s
             arrays = {name: tensor.detach().cpu().numpy() for name, tensor in fit().items()}
             store.write(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]  # its option is no array
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:   # np.load leaks a torn file
-            return {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        return {name: torch.from_numpy(array) for name, array in read_npz(path, _LARGEST).items()}
+    except (OSError, ValueError, TypeError) as error:   # a type torch has not
         raise InputError(f"{path} is damaged ({error}); delete it to have it computed again") from None

@@ -15,9 +15,11 @@ from PIL import Image
 
 from fgmodel.datasets import Dataset, Split
 from fgmodel.errors import InputError
+from fgmodel.listings import read_lines
 from fgmodel.patches import Patches
 
 COVERED = 0.5   # of the telling part's area
+_FARTHEST = 1e6  # pixels
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def known_truth(dataset: Dataset, split: Split, root: Path | None) -> Truth:
         return Truth()
     numbers = {name: number for number, name in _rows(root / "images.txt", 2)}
     names = dataset.names_of(split)
+    if absent := [name for name in names if name not in numbers]:
+        raise InputError(f"{root / 'images.txt'}: lacks {absent[0]}")
     ids = [numbers[name] for name in names]
     sizes = np.array([_size(root / "images" / name) for name in names], float)   # n 2
     points, parts = _points(root, ids, sizes)
@@ -154,12 +158,11 @@ def _points(root: Path, ids: list[str], sizes: np.ndarray) -> tuple[np.ndarray |
 
 def _rows(path: Path, columns: int) -> list[list[str]]:
     """Return a file's lines, cut at spaces into at most so many columns."""
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    rows = [line.split(maxsplit=columns - 1) for line in lines if line.strip()]
+    rows = [line.split(maxsplit=columns - 1) for line in read_lines(path)]
     for number, row in enumerate(rows, 1):
-        if len(row) != columns:
+        if row and len(row) != columns:
             raise InputError(f"{path}:{number}: '{' '.join(row)}' should have {columns} columns")
-    return rows
+    return [row for row in rows if row]
 
 
 def _of(path: Path, held: dict[Any, list[str]], key: str | tuple[str, str]) -> list[str]:
@@ -170,9 +173,12 @@ def _of(path: Path, held: dict[Any, list[str]], key: str | tuple[str, str]) -> l
 
 def _floats(path: Path, rows: list[list[str]]) -> np.ndarray:
     try:
-        return np.array(rows, np.float64)
+        values = np.array(rows, np.float64)
     except ValueError as error:
         raise InputError(f"{path}: holds something that is no number: {error}") from None
+    if not (np.abs(values) < _FARTHEST).all():
+        raise InputError(f"{path}: holds {values[~(np.abs(values) < _FARTHEST)][0]:g}, which is no place in an image")
+    return values
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -22,6 +22,7 @@ def test_what_was_appended_is_read_back_equal(tmp_path) -> None:
     facts = [
         OPENED,
         Launched(trials=3, workers=1, version="0", commit=None, reference={"loss.margin": 0.5}, data={"split": "x"}),
+        Asked(trial=0, settings={}, by="tpe", job=0, to=1),
         Reported(trial=0, epoch=1, job=0, attempt=1, metrics={"val/accuracy": 1 / 3}, seconds=0.1, checkpoint=None),
         OpenedTest(trial=0, seeds=(0, 1), images=243),
     ]
@@ -50,6 +51,9 @@ def test_a_half_written_last_line_is_no_error_and_is_overwritten(tmp_path) -> No
             OPENED.model_dump_json() + "\n\x00\x00\x00\n" + OPENED.model_dump_json() + "\n", 2, id="zeros in the middle"
         ),
         pytest.param(OPENED.model_dump_json() + "\n" + OPENED.model_dump_json() + "\n", 2, id="two openings"),
+        pytest.param(OPENED.model_dump_json() + '\n{"at":"2026-11-25T08:00:00Z","fact":"asked","trial":0,"settings":{"loss.margin":NaN},"by":"x","job":0,"to":1}\n', 2, id="nan"),
+        pytest.param(OPENED.model_dump_json() + '\n{"at":"2026-11-25T08:00:00Z","fact":"ended","trial":7,"job":0}\n', 2, id="a trial that was never begun"),
+        pytest.param(OPENED.model_dump_json() + '\n{"fact":"finished","how":"complete"}\n', 2, id="a fact without a time"),
         pytest.param(OPENED.model_copy(update={"format": 9}).model_dump_json() + "\n", 1, id="a later format"),
     ],
 )
@@ -84,8 +88,6 @@ def test_no_permission_is_one_line(tmp_path) -> None:
         Journal(tmp_path / "file" / "journal.jsonl")
 
 
-def test_nan_never_enters_a_journal(tmp_path) -> None:
-    with Journal(tmp_path / "j") as journal, pytest.raises(ValueError, match="not JSON compliant"):
-        journal.append(
-            Reported(trial=0, epoch=1, job=0, attempt=1, metrics={"a": float("nan")}, seconds=0, checkpoint=None)
-        )
+def test_nan_never_enters_a_journal() -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        Reported(trial=0, epoch=1, job=0, attempt=1, metrics={"a": float("nan")}, seconds=0, checkpoint=None)

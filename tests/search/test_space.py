@@ -283,7 +283,7 @@ def test_every_mistake_of_a_file_is_told_at_once(tmp_path) -> None:
         pytest.param(lambda p: p.mkdir(), "is a folder", id="a folder"),
         pytest.param(
             lambda p: p.write_bytes(bytes(Random(0).randbytes(10_000_000))),
-            "is larger than 1 MB",
+            "is larger than 100 kB",
             id="ten megabytes of noise",
         ),
         pytest.param(
