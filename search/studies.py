@@ -170,7 +170,8 @@ def view(study: Study, rows: list[Row]) -> Group:
     reasons = sorted({r.why for r in rows if r.why})
     notes = [
         f"{seeds} seeds, {images} test images; p: exact McNemar test, the median over the seeds",
-        "claim: whether the difference is the thesis' way and significant (p < 0.05)",
+        "claim: where our difference is significant (p < 0.05), whether it is the thesis' way; where it is not, whether",
+        "       the published one lies further from ours than two standard errors (does not hold)",
         *(f"not comparable: {why}" for why in reasons),
     ]
     return Group(shown, *(Text(note) for note in notes))
@@ -206,27 +207,33 @@ def _row(name: str, study: Study, space: Space, history: History, predictions: P
     said = study.rows[name]
     mine = _trials(said.of or name, space, history)
     values = tuple(100 * t.at(space.search.epochs, said.metric) for t in mine)
-    difference = p = None
+    difference = p = error = None
     other = study.rows[said.against] if said.against is not None else None
     if other is not None:
         theirs = _trials(other.of or str(said.against), space, history)
-        difference, p = _compared(list(zip(mine, theirs, strict=False)), said.metric, other.metric, space, predictions)
+        pairs = list(zip(mine, theirs, strict=False))
+        difference, p, error = _compared(pairs, said.metric, other.metric, space, predictions)
     why = _incomparable(study, space.config(space.rows[said.of or name]), images)
     verdict = _verdict(said, values, images, why)
-    claim = _claim(said, other, difference, p)
+    claim = _claim(said, other, difference, p, error)
     return Row(name, said.published, values, images, said.against, difference, p, verdict, why, claim)
 
 
 def _compared(
     pairs: list[tuple[Trial, Trial]], metric: str, other: str, space: Space, predictions: Path,
-) -> tuple[float | None, float | None]:
-    """Return the mean difference in points and the median p-value over pairs of trials of the same seed."""
+) -> tuple[float | None, float | None, float | None]:
+    """Return the mean difference in points, the median p-value, and two standard errors of one pair's difference.
+
+    Pairs are trials of the same seed, told apart by the same images.
+    """
     if not pairs:
-        return None, None
+        return None, None, None
     epochs = space.search.epochs
     differences = [100 * (a.at(epochs, metric) - b.at(epochs, other)) for a, b in pairs]
-    tests = [mcnemar(_right(a, predictions, metric), _right(b, predictions, other)) for a, b in pairs]
-    return float(np.mean(differences)), float(np.median(tests))
+    told = [(_right(a, predictions, metric), _right(b, predictions, other)) for a, b in pairs]
+    errors = [200 * float(np.std(mine.astype(float) - theirs)) / math.sqrt(len(mine)) for mine, theirs in told]
+    tests = [mcnemar(mine, theirs) for mine, theirs in told]
+    return float(np.mean(differences)), float(np.median(tests)), float(np.mean(errors))
 
 
 def _trials(row: str, space: Space, history: History) -> list[Trial]:
@@ -244,13 +251,18 @@ def _right(trial: Trial, predictions: Path, metric: str) -> np.ndarray:
         raise InputError(f"{path}: cannot be read: {error}; delete the study's folder and run it again") from None
 
 
-def _claim(said: Compared, other: Compared | None, difference: float | None, p: float | None) -> str:
+def _claim(
+    said: Compared, other: Compared | None, difference: float | None, p: float | None, error: float | None,
+) -> str:
     """Return whether the published difference of two rows is there in ours."""
-    if other is None or said.published is None or other.published is None or difference is None or p is None:
+    if said.published is None or other is None or other.published is None:
         return ""
+    if difference is None or p is None or error is None:
+        return ""
+    published = said.published - other.published
     if p >= SIGNIFICANT:
-        return "not decided"
-    return "holds" if (difference > 0) == (said.published > other.published) else "contrary"
+        return "does not hold" if abs(difference - published) > error else "not decided"
+    return "holds" if (difference > 0) == (published > 0) else "contrary"
 
 
 def _verdict(said: Compared, values: tuple[float, ...], images: int, why: str) -> str:

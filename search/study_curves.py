@@ -37,13 +37,21 @@ def curves_figure(study: Study, rows: Sequence[Row]) -> Figure | None:
         if all(len(values) > 1 for values in curve.ours):
             sd = np.array([np.std(values, ddof=1) for values in curve.ours])
             axes.fill_between(curve.steps, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
-        if published := [value for value in curve.published if value is not None]:
-            steps = curve.steps[: len(published)]
-            axes.plot(steps, published, color="black", linestyle=":", marker="x", label=f"{name}, thesis")
+    for how, (steps, published) in _published(curves).items():
+        axes.plot(steps, published, color="black", linestyle=":", marker="x", label=f"{how}, thesis")
     time_axis(axes)
     axes.set_ylabel(f"test accuracy (%, {rows[0].images} images)\nmean and sd over seeds")
     axes.legend(frameon=False, fontsize="small")
     return figure
+
+
+def _published(curves: dict[str, _Curve]) -> dict[str, tuple[list[int], list[float]]]:
+    """Return the published curves by how they read a model: once, though several of ours stand beside one."""
+    known = {
+        name.partition(": ")[2]: (curve.steps, [value for value in curve.published if value is not None])
+        for name, curve in curves.items()
+    }
+    return {how: (steps, values) for how, (steps, values) in known.items() if len(values) == len(steps)}
 
 
 def _curves(study: Study, rows: Sequence[Row]) -> dict[str, _Curve]:
