@@ -170,8 +170,8 @@ def view(study: Study, rows: list[Row]) -> Group:
     reasons = sorted({r.why for r in rows if r.why})
     notes = [
         f"{seeds} seeds, {images} test images; p: exact McNemar test, the median over the seeds",
-        "claim: where our difference is significant (p < 0.05), whether it is the thesis' way; where it is not, whether",
-        "       the published one lies further from ours than two standard errors (does not hold)",
+        "claim: where our difference is significant (p < 0.05), whether it is the thesis' way; elsewhere, whether the",
+        "       published one lies further from ours than two standard errors (does not hold)",
         *(f"not comparable: {why}" for why in reasons),
     ]
     return Group(shown, *(Text(note) for note in notes))
