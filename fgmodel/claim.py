@@ -9,6 +9,7 @@ n  images      T  time steps      D  channels of the trunk's map      h, w  its 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from fgmodel.fineness import half_max_areas, map_entropies
 from fgmodel.gradcam import step_maps
 from fgmodel.intervals import Interval, beyond_null, mean_interval, null_interval, rank_correlation_interval
 from fgmodel.nulls import NULLS
+from fgmodel.progress import Progress, silent
 
 DRAWS = 40
 """Of each null: a trained stream below every one of 40 is what an interval of 95 % asks for."""
@@ -81,21 +83,26 @@ class Answer:
 
 
 def measure_areas(
-    stream: nn.Module, cells: Float[Tensor, "n D h w"], labels: Int[Tensor, " n"], draws: int = DRAWS,
+    stream: nn.Module,
+    cells: Float[Tensor, "n D h w"],
+    labels: Int[Tensor, " n"],
+    draws: int = DRAWS,
+    progress: Progress = silent,
 ) -> Areas:
     """Return the areas of `stream`, in eval mode, and of `draws` of each null, from the trunk's maps of n patches."""
     seen = step_maps(stream, cells, labels)
     correct = seen.step_logits.argmax(dim=2) == labels[:, None]                       # n T
     areas, entropies = _measures(seen.maps)
-    nulls = {
-        name: [np.stack(held) for held in zip(*(
-            _measures(step_maps(null(stream, seed), cells, labels).maps) for seed in range(draws)
-        ), strict=True)]
-        for name, null in NULLS.items()
-    }
+    nulls: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in NULLS}
+    for done, (name, seed) in enumerate(product(NULLS, range(draws)), start=1):
+        nulls[name].append(_measures(step_maps(NULLS[name](stream, seed), cells, labels).maps))
+        progress("maps of streams that learned nothing", done, draws * len(NULLS))
     return Areas(
-        areas, correct.cpu().numpy(), {name: held[0] for name, held in nulls.items()},
-        entropies, {name: held[1] for name, held in nulls.items()},
+        areas,
+        correct.cpu().numpy(),
+        {name: np.stack([area for area, _ in held]) for name, held in nulls.items()},
+        entropies,
+        {name: np.stack([entropy for _, entropy in held]) for name, held in nulls.items()},
     )
 
 

@@ -35,6 +35,7 @@ from fgmodel.gradcam import patch_cells, step_maps
 from fgmodel.intervals import mean_interval, null_interval
 from fgmodel.posthoc import ModelStates
 from fgmodel.prepare import prepare, stream_trunks
+from fgmodel.progress import Progress, silent
 from fgmodel.training import Run
 from fgmodel.trial_data import whole
 from search.history import History, Trial
@@ -59,7 +60,9 @@ class Seen:
     classes: tuple[str, ...]
 
 
-def drawn(space: Space, history: History, row: str, name: str, home: Home) -> Iterator[Drawing]:
+def drawn(
+    space: Space, history: History, row: str, name: str, home: Home, progress: Progress = silent,
+) -> Iterator[Drawing]:
     """Yield the row's figures and texts with their file names; nothing where the row has no finished trial.
 
     Raises InputError: for trunks that are trained end to end, and for maps too coarse to be looked at.
@@ -67,16 +70,20 @@ def drawn(space: Space, history: History, row: str, name: str, home: Home) -> It
     trial = next((t for t in history.trials.values() if t.by == row and t.checkpoint and t.predictions), None)
     if trial is None:
         return
-    seen, label = _seen(space.config(trial.settings), trial, name, home), row.replace(" ", "-")
+    seen, label = _seen(space.config(trial.settings), trial, name, home, progress), row.replace(" ", "-")
     said: list[str] = []
-    yield from _maps(seen, label, said)
+    yield from _maps(seen, label, said, partial(_renamed, progress, label))
     held = record(seen.states)
     yield f"{label}-weights.png", attention_record_figure(held)
     yield f"{label}-alpha-by-class.csv", alpha_by_class_csv(held, seen.classes)
     yield f"{label}.txt", "\n".join([*said, attention_record_text(held)]) + "\n"
 
 
-def _maps(seen: Seen, label: str, said: list[str]) -> Iterator[Drawing]:
+def _renamed(progress: Progress, label: str, what: str, done: int, total: int) -> None:
+    progress(f"{label}: {what}", done, total)
+
+
+def _maps(seen: Seen, label: str, said: list[str], progress: Progress) -> Iterator[Drawing]:
     stream = seen.run.models[0].eval().local_stream
     maps = step_maps(stream, seen.cells, seen.labels)
     correct = (maps.step_logits.argmax(dim=2) == seen.labels[:, None]).numpy()
@@ -86,7 +93,7 @@ def _maps(seen: Seen, label: str, said: list[str]) -> Iterator[Drawing]:
     yield f"{label}-heatmaps.png", grid(maps=maps.maps[first])
     if maps.looks.numel():
         yield f"{label}-attention.png", grid(maps=maps.looks[first], label="spatial attention")
-    areas = measure_areas(stream, seen.cells, seen.labels)
+    areas = measure_areas(stream, seen.cells, seen.labels, progress=progress)
     panels = _panels(areas)
     yield f"{label}-fineness.png", fineness_figure(panels)
     yield f"{label}-steps.png", accuracy_figure(correct)
@@ -102,13 +109,13 @@ def _panels(areas: Areas) -> dict[str, Curves]:
     }
 
 
-def _seen(config: TrialConfig, trial: Trial, name: str, home: Home) -> Seen:
+def _seen(config: TrialConfig, trial: Trial, name: str, home: Home, progress: Progress) -> Seen:
     if not config.model.freeze_backbones:
         raise InputError("model.freeze_backbones: a study's maps are drawn on frozen trunks only; set it to true")
     assert trial.checkpoint
     run = Run(config, whole(prepare(config, home.cache)))
     run.load(home.checkpoints(name) / trial.checkpoint[1])
-    test, dataset = prepare(config, home.cache, "test"), open_dataset(config.data, home.cache)
+    test, dataset = prepare(config, home.cache, "test", progress), open_dataset(config.data, home.cache)
     frames = Frames(dataset, "test", config.data.frame_size, home.cache)
     chosen = np.random.default_rng(0).permutation(len(test.labels))[:MEASURED]
     trunk, size = stream_trunks(config)[1], config.data.patch_size

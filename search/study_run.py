@@ -12,6 +12,7 @@ from search.home import Home
 from search.launch import launch
 from search.mlflow_store import Store, StoreError
 from search.projection import search_id
+from search.screen import Steps, preparing
 from search.space import Space, read_space
 from search.studies import Row, Study, as_csv, document, find_study, on_data, only, read_study, table, view
 
@@ -46,14 +47,15 @@ def run_study(
     kept = home.search(search_name) / "table.csv"
     with writing(kept):
         kept.write_text(as_csv(found))
-    figures = dict(_figures(study, found, space, history, search_name, home))
+    shown = Console(stderr=True) if as_json else console
+    figures = dict(_figures(study, found, space, history, search_name, home, shown))
     if figures:
-        _keep(figures, home.search(search_name) / "figures", Console(stderr=True) if as_json else console)
+        _keep(figures, home.search(search_name) / "figures", shown)
     _log({kept.name: kept.read_text(), **figures}, history, stores[0], kept, console)
 
 
 def _figures(
-    study: Study, rows: Sequence[Row], space: Space, history: History, name: str, home: Home,
+    study: Study, rows: Sequence[Row], space: Space, history: History, name: str, home: Home, console: Console,
 ) -> Iterator[tuple[str, Figure | str]]:
     from search.study_curves import curves_figure  # noqa: PLC0415 matplotlib, once there is something to draw
 
@@ -62,8 +64,9 @@ def _figures(
     if study.maps:
         from search.study_maps import drawn  # noqa: PLC0415 torch and scipy, for studies with maps only
 
-        for row in study.maps:
-            yield from drawn(space, history, row, name, home)
+        with preparing(console) as progress:
+            for row in study.maps:
+                yield from drawn(space, history, row, name, home, Steps(progress))
 
 
 def _keep(made: dict[str, Figure | str], folder: Path, console: Console) -> None:
