@@ -412,7 +412,7 @@ def test_a_retraining_is_a_run_under_its_search(book, store, empty, tmp_path):
     pytest.param("sqlite://", "is no tracking address", id="database in memory"),
     pytest.param("http://bad host:5000", "is no MLflow server", id="a space in the host"),
     pytest.param("http://no-such-machine.invalid:5000", "no machine of this name", id="unknown host"),
-    pytest.param("postgresql://me:secret@localhost/x", "driver is not installed", id="no driver"),
+    pytest.param("mysql://me:secret@localhost/x", "driver is not installed", id="no driver"),
     pytest.param("sqlite:////proc/nowhere/mlflow.db", "cannot be opened", id="folder that cannot be made"),
     pytest.param("sqlite:////dev", "cannot be opened", id="a folder"),
 ])
