@@ -4,7 +4,7 @@ The score of step t is y_t, the logit before the softmax of head(h_t). Grad-CAM 
 space of ∂y_t/∂A and sums the map's channels, clamped at 0. After global average pooling x = mean(A), so ∂y_t/∂A is the
 same in every cell, (∂y_t/∂x)/(h·w): T vector-Jacobian products on a vector of D numbers give all maps, the trunk is
 never differentiated, and from step to step only the weights of the channels can change. Where a stream reads the map
-itself (spatial attention) the gradient is taken with respect to the map, and no further down.
+itself (spatial attention) the mean over space is the gradient by a shift of the whole channel: again D numbers.
 
 B  patches      D  channels of the map A      h, w  its cells      T  time steps      C  classes
 P  pixels of a patch      S  pixels of a frame

@@ -218,7 +218,9 @@ def study(
     given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])
     place = Home.find(home)
     store = partial(_store, place, tracking_uri)
-    run_study(name, data, given, search_name, place, store, out, rows=rows or (), as_json=as_json)
+    history = run_study(name, data, given, search_name, place, store, out, rows=rows or (), as_json=as_json)
+    if history.finished and history.finished.how == "stopped":
+        raise typer.Exit(130)
 
 
 @app.command(epilog="Example: fgsearch convert checkpoint_60_0.798.pth --out official.safetensors")
