@@ -1,6 +1,7 @@
 """`fgsearch`: the command line."""
 
 import gc
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -110,7 +111,9 @@ def launch(
     name, uri = name or read.name, tracking_uri or default_uri(place.path)
     require_address(uri)
     history = run(read, name, place, lambda: _store(place, tracking_uri), out)
-    out.print(ending(read, history, _next_steps(name, place, without_password(uri), space, history)))
+    words = ["fgsearch", "launch", str(space), "--name", name, *(w for given in overrides for w in ("--set", given))]
+    words += ["--tracking-uri", without_password(uri)] if tracking_uri else []
+    out.print(ending(read, history, _next_steps(name, place, without_password(uri), shlex.join(words), history)))
     if history.finished and history.finished.how == "stopped":
         raise typer.Exit(130)
 
@@ -238,10 +241,10 @@ def convert(
     out.print(f"{to}: {count:,} parameters, {model.global_stream.head.out_features} classes, T {time_steps}")
 
 
-def _next_steps(name: str, home: Home, uri: str, space: Path, history: "History") -> list[str]:
+def _next_steps(name: str, home: Home, uri: str, launch_again: str, history: "History") -> list[str]:
     option = "" if home.path == Home.find(None).path else f" --home {home.path}"
     complete = history.finished is not None and history.finished.how == "complete"
-    steps = [] if complete else [f"go on    fgsearch launch {space} --name {name}{option}"]
+    steps = [] if complete else [f"go on    {launch_again}{option}"]
     return [
         *steps,
         f"MLflow   {uri}",
