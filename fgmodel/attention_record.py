@@ -58,7 +58,7 @@ def record(model: ModelStates) -> Record:
     readings = model.held.alpha.shape[1]
     alpha, states = model.held.alpha.flatten(0, 1), model.held.states.flatten(0, 1)    # n·R T; n·R T H
     labels = model.labels.repeat_interleave(readings)                                  # n·R
-    of_steps = read("alone", model.head, model.held.states).flatten(0, 1)              # n·R T C
+    alone = read("alone", model.head, model.held.states).flatten(0, 1)                 # n·R T C
     whole = model.held.weighted.sum(dim=2) @ model.head.weight.T + model.head.bias     # n R C  z_l
     correct = whole.flatten(0, 1).argmax(dim=1) == labels                              # n·R
     parts = contributions(model)
@@ -75,7 +75,7 @@ def record(model: ModelStates) -> Record:
         norms=state_norms(states),
         cosines=step_cosines(states),
         local=correct.float().mean().item(),
-        oracle=oracle_accuracy(of_steps.argmax(dim=2) == labels[:, None]),
+        oracle=oracle_accuracy(alone.argmax(dim=2) == labels[:, None]),
         by_class=alpha_by_class(alpha, labels, len(model.head.weight)),
     )
 

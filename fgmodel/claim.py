@@ -78,7 +78,7 @@ class Answer:
         return (
             f"{'supported' if self.supported else 'not supported'}: ρ(t, area) {self.rho.trained}, p {self.rho.p:.2g}; "
             f"area_T − area_1 {self.change.trained}, p {self.change.p:.2g}; nulls: {nulls}; "
-            f"{self.images} images, {self.excluded} excluded"
+            f"area with a step's being right: ρ {self.area_and_correct}; {self.images} images, {self.excluded} excluded"
         )
 
 

@@ -4,7 +4,7 @@ The score of step t is y_t, the logit before the softmax of head(h_t). Grad-CAM 
 space of ∂y_t/∂A and sums the map's channels, clamped at 0. After global average pooling x = mean(A), so ∂y_t/∂A is the
 same in every cell, (∂y_t/∂x)/(h·w): T vector-Jacobian products on a vector of D numbers give all maps, the trunk is
 never differentiated, and from step to step only the weights of the channels can change. Where a stream reads the map
-itself (spatial attention) the gradient is taken with respect to the map, and no further down.
+itself (spatial attention) the mean over space is the gradient by a shift of the whole channel: again D numbers.
 
 B  patches      D  channels of the map A      h, w  its cells      T  time steps      C  classes
 P  pixels of a patch      S  pixels of a frame
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from fgmodel.errors import InputError
 from fgmodel.frozen import FrozenTrunk, pixels
 from fgmodel.patches import cut
-from fgmodel.streams import LocalStream, NoStream, TrunkStream
+from fgmodel.spatial import SpatialStream
+from fgmodel.streams import LocalOutput, LocalStream, NoStream, TrunkStream
 
 Target: TypeAlias = Literal["true", "predicted", "each_step"]
 """Whose logit is followed: the label's or the stream's own prediction's, both fixed over t, or each step's own argmax's
@@ -103,18 +104,30 @@ def _gradients(
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T C"], Int[Tensor, "B T"], Float[Tensor, "B T k l"]]:
     """Return Σ over cells of ∂y_t/∂A for each t, all y_t, the classes that were followed, and the looks.
 
-    The sum is the gradient of a shift of the whole channel, so that no gradient as large as the map is kept a step.
+    The sum is the gradient of a shift of the whole channel: of a vector, not of the map.
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
         cells = cells.detach().clone()   # a copy: what FrozenTrunk returns knows no gradients
         shift = cells.new_zeros(cells.shape[:2], requires_grad=True)                  # B D
-        pooled = isinstance(stream, LocalStream)
-        output = stream(cells.mean(dim=(2, 3)) + shift if pooled else cells + shift[..., None, None])
+        output = _shifted(stream, cells, shift)
         logits = cast("nn.Linear", stream.head)(output.states)                        # B T C
         classes = _classes(target, labels, output.logits, logits)
         scores = logits.gather(2, classes[..., None]).sum(dim=(0, 2))                 # T  patches do not interact
         gradients = [torch.autograd.grad(score, shift, retain_graph=True)[0] for score in scores]
     return torch.stack(gradients, dim=1), logits.detach(), classes, output.looks.detach()
+
+
+def _shifted(stream: nn.Module, cells: Float[Tensor, "B D h w"], shift: Float[Tensor, "B D"]) -> LocalOutput:
+    """Return the stream's output for the map with `shift` added to every cell."""
+    output: LocalOutput
+    match stream:
+        case LocalStream():
+            output = stream(cells.mean(dim=(2, 3)) + shift)
+        case SpatialStream():
+            output = stream(cells, shift)   # added here, gradients would be as large as the map: three times as slow
+        case _:
+            output = stream(cells + shift[..., None, None])
+    return output
 
 
 def _classes(

@@ -12,6 +12,7 @@ from math import pi, sqrt
 from typing import Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -55,9 +56,12 @@ class SpatialStream(nn.Module):
         cells: Tensor = self.trunk(patch)
         return cells.float()
 
-    def forward(self, cells: Float[Tensor, "B D h w"]) -> LocalOutput:
-        """Return z_l with the attention over time, the states behind it, and where each step looked."""
-        states, looks = self.lstm(self.dropout(cells), self.time_steps)  # B T H, B T h w
+    def forward(self, cells: Float[Tensor, "B D h w"], shift: Float[Tensor, "B D"] | None = None) -> LocalOutput:
+        """Return z_l with the attention over time, the states behind it, and where each step looked.
+
+        `shift` is as if added to every cell. Grad-CAM differentiates by it: a vector, where the map has hundreds.
+        """
+        states, looks = self.lstm(self.dropout(cells), self.time_steps, shift)  # B T H, B T h w
         alpha: Tensor = self.attention(states)                          # B T    Eq. 3.6
         return LocalOutput(self.head(attended(alpha, states)), alpha, states, looks)
 
@@ -78,22 +82,24 @@ class LookingLSTM(nn.Module):
         self.top = nn.LSTMCell(hidden_size, hidden_size)
 
     def forward(
-        self, cells: Float[Tensor, "B D h w"], time_steps: int,
+        self, cells: Float[Tensor, "B D h w"], time_steps: int, shift: Float[Tensor, "B D"] | None = None,
     ) -> tuple[Float[Tensor, "B T H"], Float[Tensor, "B T h w"]]:
         """Return the top layer's states and where each step looked (the mean over heads, summing to 1)."""
         keys, values = self.sight.keys_and_values(cells)                # B K L, B V L   once a patch
         pooled = cells.mean(dim=(2, 3))                                 # B D
+        if shift is not None:
+            pooled = pooled + shift
         zero = cells.new_zeros(len(cells), self.top.hidden_size)        # B H            h_0 = c_0 = 0
         bottom, top = (zero, zero), (zero, zero)
         states, looks = [], []
         for _ in range(time_steps):
             if self.place == "between_steps":
-                answer, look = self.sight(top[0], keys, values)         # B H, B L   first, a learned constant asks
+                answer, look = self.sight(top[0], keys, values, shift)  # B H, B L   first, a learned constant asks
                 bottom = self.bottom(answer, bottom)
                 top = self.top(bottom[0], top)
             else:
                 bottom = self.bottom(pooled, bottom)
-                answer, look = self.sight(bottom[0], keys, values)
+                answer, look = self.sight(bottom[0], keys, values, shift)
                 top = self.top(answer, top)
             states.append(top[0])
             looks.append(look)
@@ -129,12 +135,21 @@ class SpatialAttention(nn.Module):
         return torch.cat([keys, basis], dim=1).flatten(2), torch.cat([values, basis], dim=1).flatten(2)
 
     def forward(
-        self, state: Float[Tensor, "B H"], keys: Float[Tensor, "B K L"], values: Float[Tensor, "B V L"],
+        self,
+        state: Float[Tensor, "B H"],
+        keys: Float[Tensor, "B K L"],
+        values: Float[Tensor, "B V L"],
+        shift: Float[Tensor, "B D"] | None = None,
     ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B L"]]:
-        """Return what the LSTM is fed, and how much each cell had a part in it."""
+        """Return what the LSTM is fed, and how much each cell had a part in it.
+
+        A shift of all cells moves the answer by its values' part, since the looks sum to 1, and moves no look.
+        """
         queries = torch.unflatten(self.query(state), 1, (self.heads, -1))                        # B G K
         looks = (self.scale * queries @ keys).softmax(dim=-1)                                    # B G L  over space
         answers = looks @ values.transpose(1, 2)                                                 # B G V
+        if shift is not None:
+            answers = answers + F.pad(shift[:, self.key_width :], (0, FREQUENCIES**2))[:, None]  # the basis stays
         fed: Tensor = self.answer(answers.flatten(1))                                            # B H
         return fed, looks.mean(dim=1)
 

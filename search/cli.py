@@ -1,6 +1,7 @@
 """`fgsearch`: the command line."""
 
 import gc
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cluster.errors import ClusterError
+from cluster.private import without_password
 from cluster.token import use_token
 from search import cli_cluster, cli_patches, cli_run, cli_services
 from search.cli_data import data
@@ -107,8 +109,10 @@ def launch(
     overrides = [*(sets or ()), *([f"search.trials={trials}"] if trials is not None else [])]
     read, place = read_space(space, overrides), Home.find(home)
     name = name or read.name
-    go_on = f"fgsearch launch {space} --name {name}" + (f" --address {address}" if address else "")
-    cli_run.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=go_on)
+    words = ["fgsearch", "launch", str(space), "--name", name, *(w for given in overrides for w in ("--set", given))]
+    words += ["--address", address] if address else []
+    words += ["--tracking-uri", without_password(tracking_uri)] if tracking_uri else []
+    cli_run.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=shlex.join(words))
 
 
 app.command(epilog="Example: fgsearch resume finches")(cli_run.resume)
@@ -232,7 +236,9 @@ def study(
     given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])
     place = Home.find(home)
     store = partial(open_store, place, tracking_uri)
-    run_study(name, data, given, search_name, place, store, out, rows=rows or (), as_json=as_json)
+    history = run_study(name, data, given, search_name, place, store, out, rows=rows or (), as_json=as_json)
+    if history.finished and history.finished.how == "stopped":
+        raise typer.Exit(130)
 
 
 @app.command(epilog="Example: fgsearch convert checkpoint_60_0.798.pth --out official.safetensors")

@@ -94,12 +94,15 @@ def begin(
             raise InputError("--follow and --ship: are for a job, with --address http://HEAD:8265")
         run(space, name, home, None if address == "local" else address, tracking_uri, go_on)
         return
+    from search.cli_services import log_in
     from search.launch import finished_already
     from search.submit import submit, wait_until_begun
 
     if finished_already(space, name, home):
         run(space, name, home, None, tracking_uri, go_on)  # projects what MLflow lacks, and says the result
         return
+    if tracking_uri:
+        log_in(home.path, tracking_uri)  # so that the login travels with the job
     made = submit(space, name, home, address, tracking_uri, ship=ship)
     try:
         wait_until_begun(made, out)
@@ -166,7 +169,6 @@ def end_job(home: Home, name: str) -> bool:
 
 def _watch(space: "Space", name: str, home: Home, made: "Submission", tracking_uri: str | None) -> None:
     from cluster.jobs import Jobs
-    from cluster.private import without_password
     from search.follow import watch
     from search.screen import ending
     from search.submit import last_line

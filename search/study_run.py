@@ -20,11 +20,11 @@ from search.studies import Row, Study, as_csv, document, find_study, on_data, on
 def run_study(
     name: str, data: str | None, settings: Sequence[str], search_name: str | None, home: Home,
     open_store: Callable[[], Store], console: Console, *, rows: Sequence[str] = (), as_json: bool,
-) -> None:
+) -> History:
     """Train the study's rows, or only those named in `rows`, with every seed, or what is left to do; show the table.
 
-    It is kept as `table.csv` in the search's folder and with its MLflow run.
-    Raises InputError: for an unknown study or a wrong setting.
+    It is kept as `table.csv` in the search's folder and with its MLflow run; of a study that was stopped the table
+    holds what there is, and nothing is drawn yet. Raises InputError: for an unknown study or a wrong setting.
     """
     path = find_study(name)
     study = read_study(path)
@@ -38,20 +38,24 @@ def run_study(
         stores.append(open_store())
         return stores[0]
 
-    history = launch(space, search_name, home, opened, Console(stderr=True) if as_json else console)
+    shown = Console(stderr=True) if as_json else console
+    history = launch(space, search_name, home, opened, shown)
     found = table(study, space, history, home.search(search_name) / "predictions")
     if as_json:
         console.print_json(data=document(study, found))
     else:
         console.print(view(study, found))
-    kept = home.search(search_name) / "table.csv"
+    kept, text = home.search(search_name) / "table.csv", as_csv(found)
     with writing(kept):
-        kept.write_text(as_csv(found))
-    shown = Console(stderr=True) if as_json else console
+        kept.write_text(text)
+    if history.finished is None or history.finished.how != "complete":
+        shown.print("stopped; everything reported is kept, and the same command goes on")
+        return history
     figures = dict(_figures(study, found, space, history, search_name, home, shown))
     if figures:
         _keep(figures, home.search(search_name) / "figures", shown)
-    _log({kept.name: kept.read_text(), **figures}, history, stores[0], kept, console)
+    _log({kept.name: text, **figures}, history, stores[0], kept, shown)
+    return history
 
 
 def _figures(
@@ -65,8 +69,9 @@ def _figures(
         from search.study_maps import drawn  # noqa: PLC0415 torch and scipy, for studies with maps only
 
         with preparing(console) as progress:
+            steps = Steps(progress)
             for row in study.maps:
-                yield from drawn(space, history, row, name, home, Steps(progress))
+                yield from drawn(space, history, row, name, home, steps)
 
 
 def _keep(made: dict[str, Figure | str], folder: Path, console: Console) -> None:

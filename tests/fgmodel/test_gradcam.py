@@ -95,6 +95,15 @@ def test_where_gradients_differ_from_cell_to_cell_their_mean_weighs_the_channels
     assert_close(seen.maps, torch.full((1, 2, 2, 2), 3.0))      # one cell of four: 4/4·1 + 8/4·1
 
 
+@pytest.mark.parametrize("place", ["between_steps", "between_layers"])
+def test_a_shift_of_a_spatial_streams_map_is_as_if_added_to_every_cell(place):
+    cells, shift = small_trunk()(patches()).detach(), torch.randn(3, 6)
+    looking = SpatialStream(None, 6, 3, hidden_size=5, time_steps=4, attention="per_step", place=place).eval()
+    given, added = looking(cells, shift), looking(cells + shift[..., None, None])
+    assert_close(given.logits, added.logits)
+    assert_close(given.looks, added.looks)
+
+
 def test_a_spatial_stream_says_also_where_each_step_looked_and_one_that_averages_has_no_such_thing():
     cells = small_trunk()(patches())
     looking = SpatialStream(None, 6, 3, hidden_size=5, time_steps=4, attention="per_step", place="between_steps").eval()

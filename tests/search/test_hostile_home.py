@@ -140,14 +140,10 @@ def test_a_cache_that_hides_a_pickle_is_refused_in_one_line_or_computed_again(ki
 
 
 def test_predictions_that_hide_a_pickle_are_refused(tmp_path, marker):
-    def read(path):
-        with path.open("rb") as file:
-            return final.right(file, "test/accuracy")
-
     for content in forms(marker).values():
         (tmp_path / "seen.npz").write_bytes(content)
         with pytest.raises((OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile)):  # search.studies says it in one line
-            read(tmp_path / "seen.npz")
+            final.right(tmp_path / "seen.npz", "test/accuracy")
         assert not marker.exists()
 
 
@@ -206,7 +202,7 @@ def test_what_a_server_answers_is_never_unpickled(marker):
 
 # --- paths ------------------------------------------------------------------------------------------------------------
 
-OUTSIDE = ["../../outside.safetensors", "0/../../outside.safetensors", "/etc/passwd", "0/", "..", "0/..", "~/x", "0/a/b"]
+OUTSIDE = ["../../outside.safetensors", "0/../../outside.safetensors", "/etc/passwd", "0/", "..", "0/..", "~/x"]
 
 
 @pytest.mark.parametrize("field", ["checkpoint", "predictions"])

@@ -236,15 +236,15 @@ def test_a_search_goes_on_when_its_worker_is_killed(lab, whole) -> None:
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(lab, whole) -> None:
-    process = lab.start("launch", "tiny.yaml")
+    process = lab.start("launch", "tiny.yaml", "--set", "search.hours=2")
     lab.wait_for_reports(process, 2)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopped; everything reported is kept" in said
-    assert "fgsearch launch tiny.yaml --name tiny" in said
+    assert "go on    fgsearch launch tiny.yaml --name tiny --set search.hours=2" in said
     assert "Traceback" not in said
-    lab.run("launch", "tiny.yaml")
+    lab.run("launch", "tiny.yaml", "--name", "tiny", "--set", "search.hours=2")
     assert reports(load(lab.journal)) == reports(load(whole.journal))
 
 

@@ -2,10 +2,10 @@
 
 import csv
 import json
+import signal
 
 import numpy as np
 import pytest
-from mlflow import MlflowClient
 
 from search.errors import InputError, Problems
 from search.history import load
@@ -139,10 +139,23 @@ def test_a_study_with_maps_draws_where_the_steps_look_and_answers_whether_ever_f
     with (folder / "without-self-attention-alpha-by-class.csv").open() as file:
         weights = [[float(value) for key, value in row.items() if key != "class"] for row in csv.DictReader(file)]
     assert np.allclose(np.sum(weights, axis=1), 1, atol=1e-3)
-    store = MlflowClient(f"sqlite:///{lab.folder}/fgsearch-home/mlflow.db")
-    (parent,) = store.search_runs(["1"], "tags.`fgsearch.kind` = 'search'")
-    logged = {file.path for file in store.list_artifacts(parent.info.run_id)}
+    logged = {path.name for path in (lab.folder / "fgsearch-home" / "artifacts").rglob("*")}
     assert {"table.csv", "without-self-attention-heatmaps.png"} <= logged
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_study_stopped_by_ctrl_c_says_so_draws_nothing_and_goes_on(tmp_path) -> None:
+    lab, settings = Lab(tmp_path / "lab"), TINY | {"data.patch_size": 224, "search.epochs": 40}
+    words = ("study", "figure-6.2", "--data", "finches", *(w for k, v in settings.items() for w in ("--set", f"{k}={v}")))
+    process = lab.start(*words, "--name", "tiny")
+    lab.wait_for_reports(process, 1)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, said
+    assert "stopped; everything reported is kept, and the same command goes on" in said
+    assert "Traceback" not in said
+    assert not (lab.folder / "fgsearch-home" / "searches" / "tiny" / "figures").exists()
 
 
 def test_only_some_rows_are_trained_with_what_is_read_off_them_and_compared_where_the_other_is_there() -> None:
