@@ -113,7 +113,7 @@ def _start_head(folder: Path, wanted: tuple[Member, ...], port: int) -> Raylets:
 
 
 def _started(folder: Path, there: Raylets, numbers: list[int], words: list[str]) -> Raylets:
-    """Start some nodes side by side; each twice, if need be: on a loaded machine Ray gives up its own start after 30 s."""
+    """Start some nodes side by side; each twice if need be: Ray gives up its own start after 30 s, loaded or not."""
     for _ in range(TRIES):
         for number in numbers:
             there = _begun(folder, there, number, words)
