@@ -22,8 +22,9 @@ from pathlib import Path
 from cluster.errors import ClusterError
 from cluster.token import token_path, write_token
 
-START_SECONDS = 90.0
+START_SECONDS = 120.0  # a quiet machine takes 6
 END_SECONDS = 15.0
+TRIES = 2
 _OBJECT_STORE_BYTES = 100 * 2**20  # data travels by memory map; Ray carries orders and outcomes only
 
 
@@ -71,11 +72,7 @@ def up(home: Path, cpus: list[int], gpus: list[int], port: int) -> Raylets:
             raise ClusterError(f"{folder}: another cluster is up at {there.address}; fgsearch cluster down ends it")
         lost = [number for number, member in enumerate(there.members) if not member.alive]
         join = [f"--address={there.gcs}", "--include-log-monitor=false"]
-        for number in lost:
-            there = _begun(folder, there, number, join)
-        for number in lost:
-            _require_started(folder, there.members[number])
-        return there
+        return _started(folder, there, lost, join)
 
 
 def status(home: Path) -> Raylets | None:
@@ -112,9 +109,19 @@ def _start_head(folder: Path, wanted: tuple[Member, ...], port: int) -> Raylets:
         "--head", f"--port={gcs.rpartition(':')[2]}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
         f"--ray-client-server-port={_any_port()}", "--no-monitor",  # a port without a token, for autoscaling only
     ]
-    there = _begun(folder, Raylets(port, gcs, temporary, wanted), 0, words)
-    _require_started(folder, there.members[0])
-    return there
+    return _started(folder, Raylets(port, gcs, temporary, wanted), [0], words)
+
+
+def _started(folder: Path, there: Raylets, numbers: list[int], words: list[str]) -> Raylets:
+    """Start some nodes side by side; each twice if need be: Ray gives up its own start after 30 s, loaded or not."""
+    for _ in range(TRIES):
+        for number in numbers:
+            there = _begun(folder, there, number, words)
+        numbers = [number for number in numbers if not _runs(folder, there.members[number])]
+        if not numbers:
+            return there
+    member = there.members[numbers[0]]
+    raise ClusterError(f"{member.name}: did not start: {_last_line(_log(folder, member))} ({_log(folder, member)})")
 
 
 def _begun(folder: Path, there: Raylets, number: int, words: list[str]) -> Raylets:
@@ -140,14 +147,17 @@ def _begun(folder: Path, there: Raylets, number: int, words: list[str]) -> Rayle
     return there
 
 
-def _require_started(folder: Path, member: Member) -> None:
-    """Return once the node says that it runs; raises ClusterError with the last line of one that does not."""
+def _runs(folder: Path, member: Member) -> bool:
+    """Wait until the node says that it runs; one that does not is ended, and what it started with it."""
     log, patience = _log(folder, member), time.monotonic() + START_SECONDS
     while "Ray runtime started" not in log.read_text():
         if not _held(folder, member) or time.monotonic() > patience:
+            with suppress(ProcessLookupError):
+                os.killpg(member.pid, signal.SIGKILL)
             _end((member,), folder)
-            raise ClusterError(f"{member.name}: did not start: {_last_line(log)} ({log})")
+            return False
         time.sleep(0.1)
+    return True
 
 
 def _environment(home: Path) -> dict[str, str]:
