@@ -14,7 +14,7 @@ import ray
 from cluster import nodes
 from cluster.errors import ClusterError
 from cluster.nodes import Node
-from cluster.private import ensure_ray_token
+from cluster.private import ensure_ray_token, folder_of_sockets
 
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal is the record, not Tune's CSV and JSON
@@ -100,14 +100,18 @@ class Connection:
 
 def _start(cpus: int) -> None:
     ensure_ray_token()
-    ray.init(
-        address="local",  # without an address Ray joins whatever cluster it finds
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=_OBJECT_STORE_BYTES,
-    )
+    try:
+        ray.init(
+            address="local",  # without an address Ray joins whatever cluster it finds
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=f"{folder_of_sockets()}/ray",
+        )
+    except OSError as error:  # no room, no permission
+        raise ClusterError(f"Ray does not start: {error}") from None
 
 
 def _join(address: str) -> None:

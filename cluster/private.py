@@ -53,6 +53,14 @@ def ensure_ray_token() -> Path:
     return path
 
 
+def folder_of_sockets() -> str:
+    """Return the temporary folder, or /tmp where its name leaves no room: a socket's path may have 107 letters only.
+
+    Ray adds up to 90 of its own: a folder, a session named by time and process, in it `sockets/plasma_store`.
+    """
+    return given if len(given := tempfile.gettempdir()) <= 107 - 90 else "/tmp"  # noqa: S108
+
+
 def without_password(uri: str) -> str:
     """Return an address as it may be shown: without user, password and what a query says of them."""
     start, slashes, rest = uri.partition("//") if "//" in uri else ("", "", uri)

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cluster.errors import ClusterError
+from cluster.private import folder_of_sockets
 from cluster.token import token_path, write_token
 
 START_SECONDS = 120.0  # a quiet machine takes 6
@@ -103,7 +104,7 @@ def down(home: Path) -> bool:
 def _start_head(folder: Path, wanted: tuple[Member, ...], port: int) -> Raylets:
     if not _free(port):
         raise ClusterError(f"port {port}: is in use; choose another --port")
-    temporary = tempfile.mkdtemp(prefix="fgsearch-ray-")  # 0700
+    temporary = tempfile.mkdtemp(prefix="fgsearch-ray-", dir=folder_of_sockets())  # 0700
     gcs = f"127.0.0.1:{_any_port()}"
     words = [
         "--head", f"--port={gcs.rpartition(':')[2]}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",

@@ -42,7 +42,8 @@ def run_jobs(
     search = dispatcher.space.search
     resources = {"cpu": search.resources.cpu, "gpu": search.resources.gpu}
     source = _Source(dispatcher, cache, threads=max(1, int(search.resources.cpu)), places=places)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch) as private:  # 0700: Tune pickles; nobody reads it
+    # 0700: Tune pickles; nobody reads it. What Ray still writes there, or a network's file system holds, may stay.
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch, ignore_cleanup_errors=True) as private:
         tuner = tune.Tuner(
             tune.with_resources(TrialActor, resources),
             tune_config=tune.TuneConfig(

@@ -142,7 +142,7 @@ def test_a_cache_that_hides_a_pickle_is_refused_in_one_line_or_computed_again(ki
 def test_predictions_that_hide_a_pickle_are_refused(tmp_path, marker):
     for content in forms(marker).values():
         (tmp_path / "seen.npz").write_bytes(content)
-        with pytest.raises((OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile)):  # search.studies says it in one line
+        with pytest.raises((OSError, ValueError)):  # search.studies says it in one line
             final.right(tmp_path / "seen.npz", "test/accuracy")
         assert not marker.exists()
 
