@@ -33,6 +33,7 @@ from fgmodel.figures import (
 )
 from fgmodel.gradcam import patch_cells, step_maps
 from fgmodel.intervals import mean_interval, null_interval
+from fgmodel.movement import movement_text
 from fgmodel.posthoc import ModelStates
 from fgmodel.prepare import prepare, stream_trunks
 from fgmodel.progress import Progress, silent
@@ -98,7 +99,7 @@ def _maps(seen: Seen, label: str, said: list[str], progress: Progress) -> Iterat
     yield f"{label}-fineness.png", fineness_figure(panels)
     yield f"{label}-steps.png", accuracy_figure(correct)
     said += [f"{label}: is attention ever finer? {answer(areas)}", heatmap_text(correct[first], titles)]
-    said += [fineness_text(panels), accuracy_text(correct)]
+    said += [fineness_text(panels), movement_text(maps.maps, maps.looks), accuracy_text(correct)]
 
 
 def _panels(areas: Areas) -> dict[str, Curves]:
