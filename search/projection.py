@@ -218,7 +218,7 @@ class Projection:
         settings = self._space.config(trial.settings).settings()
         lines = [f"{name}: {json.dumps(value)}\n" for name, value in settings.items()]
         self._store.attach(run, FIGURE, attention_figure(trial.reports, title))
-        gc.collect()  # a figure is 3,000 objects in cycles: left to themselves, dozens of them lie about before Python looks
+        gc.collect()  # a figure is thousands of objects in cycles: dozens would lie about before Python looks
         self._store.attach(run, "settings.yaml", "".join(lines))
 
 

@@ -30,6 +30,7 @@ from tests.search.test_search import FGSEARCH, SPACE
 MOST_A_JOB = 30e3        # bytes of driver memory
 FLAT = 0.05              # share of its memory by which a worker may grow over the second half
 PERIOD = 2.0             # seconds between two looks
+WORKING = {"ray::TrialActor", "ray::ResourceTrainable.train", "ray::ResourceTrainable.reset"}  # how Ray names them
 MANY = 10**6             # trials: more than an hour has room for
 TINY = ("search.epochs=1", "search.rungs=[1]")  # one job a trial, one epoch a job; else rungs 1, 2 and 4
 
@@ -103,7 +104,7 @@ def looks(pid: int, jobs: int, seconds: float) -> list[Seen]:
         driver = psutil.Process(pid)
         for process in [driver, *driver.children(recursive=True)]:
             named = "driver" if process == driver else f"worker {process.pid}"
-            if process == driver or "Trainable" in " ".join(process.cmdline()):
+            if process == driver or set(process.cmdline()[:1]) & WORKING:
                 held = process.memory_full_info()
                 files, threads = process.num_fds(), process.num_threads()
                 found.append(Seen(round(seconds, 1), jobs, named, held.rss, held.pss, held.uss, files, threads))
