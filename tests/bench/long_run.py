@@ -31,7 +31,7 @@ MOST_A_JOB = 30e3        # bytes of driver memory
 FLAT = 0.05              # share of its memory by which a worker may grow over the second half
 PERIOD = 2.0             # seconds between two looks
 WORKING = {"ray::TrialActor", "ray::ResourceTrainable.train", "ray::ResourceTrainable.reset"}  # how Ray names them
-MANY = 10**6             # trials: more than an hour has room for
+MANY = 100_000           # trials: the most a search may have, more than hours have room for
 TINY = ("search.epochs=1", "search.rungs=[1]")  # one job a trial, one epoch a job; else rungs 1, 2 and 4
 
 
