@@ -5,6 +5,7 @@ written twice is one row; a run's tags say how much of it is written, so what is
 value is a function of the journal alone, so half of it and then the rest show what the whole would.
 """
 
+import gc
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -217,6 +218,7 @@ class Projection:
         settings = self._space.config(trial.settings).settings()
         lines = [f"{name}: {json.dumps(value)}\n" for name, value in settings.items()]
         self._store.attach(run, FIGURE, attention_figure(trial.reports, title))
+        gc.collect()  # a figure is thousands of objects in cycles: dozens would lie about before Python looks
         self._store.attach(run, "settings.yaml", "".join(lines))
 
 
