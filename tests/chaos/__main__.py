@@ -17,7 +17,7 @@ from random import Random
 from tests.chaos.kinds import ANYWHERE, NEED_A_DISK, ON_CLUSTER, Kind
 from tests.chaos.ledger import Ledger
 from tests.chaos.play import LostError, Play
-from tests.chaos.stage import ClusterStage, Stage
+from tests.chaos.stage import ClusterStage, CommandError, Stage
 from tests.chaos.table import document
 
 REPORT = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -62,10 +62,9 @@ def _perform(play: Play, cards: Iterator[tuple[str, Kind]], until: float, one_wo
                 time.sleep(play.scene.chance.uniform(0, 4))
                 card = next(cards, None) if play.over or play.disturb(*card) else _later(card)
             play.end(compared=workers == 1)
-        except LostError as error:
+        except (CommandError, LostError) as error:
             print(f"given up: {error}", flush=True)
             play.stage.tried("stop", play.stage.name)
-            card = next(cards, None)
 
 
 def _later(card: tuple[str, Kind]) -> tuple[str, Kind]:

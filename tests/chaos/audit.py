@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.journal import Opened, read
-from search.projection import search_id
+from search.projection import search_id, texts
 from tests.chaos.ledger import Ledger
 from tests.chaos.stage import Stage
 
@@ -13,6 +13,9 @@ OF_SEARCH = "r.lifecycle_stage = 'active' and r.run_uuid in (select run_uuid fro
 ROWS = f"""
     select t.value, m.step, m.key, m.value from metrics m join runs r on r.run_uuid = m.run_uuid
     join tags t on t.run_uuid = m.run_uuid and t.key = 'fgsearch.trial' where {OF_SEARCH}"""
+PARAMS = f"""
+    select t.value, p.key, p.value from params p join runs r on r.run_uuid = p.run_uuid
+    join tags t on t.run_uuid = p.run_uuid and t.key = 'fgsearch.trial' where {OF_SEARCH}"""
 RUNS = f"select r.status from runs r where {OF_SEARCH}"
 
 
@@ -23,6 +26,7 @@ class Audit:
     missing: int         # (trial, epoch, metric) of the journal that MLflow has not
     doubled: int         # that MLflow has more than once
     foreign: int         # that the journal has not, or has with another value
+    settings: int        # of trials, other than MLflow shows them
     running: int         # runs still RUNNING
     runs: int            # more or fewer than the trials and the search
     failed: int          # trials
@@ -41,6 +45,8 @@ def audit(stage: Stage, undisturbed: Ledger | None) -> Audit:
     told = {(t, e, key): value for (t, e), metrics in ledger.reports.items() for key, value in metrics.items()}
     rows = _rows(stage)
     shown = {place: value for *place, value in rows if not place[2].startswith("best/") for place in [tuple(place)]}
+    asked = {(f["trial"], key): text for f in ledger.named("asked") for key, text in texts(f["settings"]).items()}
+    given = {(int(trial), key): text for trial, key, text in stage.query(PARAMS, _id(stage))}
     states = [row[0] for row in stage.query(RUNS, _id(stage))]
     same = undisturbed is None or (
         ledger.decisions() == undisturbed.decisions() and ledger.reports == undisturbed.reports
@@ -49,6 +55,7 @@ def audit(stage: Stage, undisturbed: Ledger | None) -> Audit:
         missing=len(told.keys() - shown.keys()),
         doubled=_doubled(rows),
         foreign=sum(told.get(place) != value for place, value in shown.items()),
+        settings=sum(given.get(place) != text for place, text in asked.items()),
         running=states.count("RUNNING"),
         runs=abs(len(states) - len(ledger.named("asked", "repeated")) - 1),
         failed=len(ledger.named("failed")),

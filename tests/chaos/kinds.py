@@ -57,7 +57,7 @@ def actor_killed(scene: Scene) -> Iterator[Strike]:
 
 
 def actor_stopped(scene: Scene) -> Iterator[Strike]:
-    seconds = _held(scene, [_one(scene, scene.stage.actors())], 2, 20)
+    seconds = _held(scene, [_one(scene, scene.stage.actors())], 2, 12)
     yield Strike(time.time(), f"for {seconds:.0f} s")
 
 
@@ -68,7 +68,7 @@ def driver_killed(scene: Scene) -> Iterator[Strike]:
 
 
 def driver_stopped(scene: Scene) -> Iterator[Strike]:
-    seconds = _held(scene, [_one(scene, scene.stage.drivers())], 2, 15)
+    seconds = _held(scene, [_one(scene, scene.stage.drivers())], 2, 10)
     yield Strike(time.time(), f"for {seconds:.0f} s")
 
 
@@ -135,7 +135,7 @@ def raylet_killed(scene: Scene) -> Iterator[Strike]:
 
 def raylet_stopped(scene: Scene) -> Iterator[Strike]:
     number, at_work = _node(scene)
-    seconds = _held(scene, named(scene.cluster.node(number), "raylet"), 5, 30)
+    seconds = _held(scene, named(scene.cluster.node(number), "raylet"), 4, 22)
     yield Strike(time.time(), f"for {seconds:.0f} s{', with a worker' if at_work else ''}", "job", 2)
     scene.cluster.cluster_up()
 
@@ -268,7 +268,7 @@ def _held(scene: Scene, processes: list[psutil.Process], least: float, most: flo
 
 def _goes_on_while_held(scene: Scene, processes: list[psutil.Process]) -> Iterator[Strike]:
     _one(scene, processes)
-    at, seconds = time.time(), scene.chance.uniform(3, 25)
+    at, seconds = time.time(), scene.chance.uniform(3, 12)
     _signal(processes, signal.SIGSTOP)
     try:
         yield Strike(at, f"for {seconds:.0f} s")

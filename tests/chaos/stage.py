@@ -173,7 +173,8 @@ class ClusterStage(Stage):
         for name, size in DISKS.items():
             (self.home / name).mkdir(exist_ok=True)
             mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(self.home / name)]
-            if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+            there = (self.home / name).is_mount()  # left by a harness that was killed
+            if there or subprocess.run(mount, capture_output=True, check=False).returncode == 0:
                 self.mounted.add(name)
         self.run("services", "up", "--port", str(self.port + 1), "--workers", "1", "--database", "postgresql")
         self.proxy = Proxy(self.services.settings().port)

@@ -12,7 +12,7 @@ class Run:
 
     epoch = 0
 
-    def __init__(self, *given: object) -> None:
+    def __init__(self, *_: object) -> None:
         self.loaded = []
 
     def load(self, path) -> None:
