@@ -18,7 +18,7 @@ def report(
         Path | None, typer.Option("--out", help="The file to write.", show_default="report.html in the search's folder")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Rewrite it as long as the search runs.")] = False,
-    every: Annotated[int, typer.Option("--every", help="Seconds between two looks, with --watch.", min=2, max=3600)] = 10,
+    every: Annotated[int, typer.Option("--every", help="Seconds between looks, with --watch.", min=2, max=3600)] = 10,
     images: Annotated[
         bool, typer.Option("--images/--no-images", help="Heatmaps and confusions, from the best trial's checkpoint.")
     ] = True,

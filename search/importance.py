@@ -1,7 +1,7 @@
-"""Which settings decide a search: importance and one-dimensional effect of each, read from all trials, stopped ones too.
+"""Which settings decide a search: importance and one-dimensional effect of each, read from stopped trials too.
 
-A trial's *standing* is the share of the other trials it is ahead of, in ASHA's order: by the rung it reached, then by the
-objective there. So trials are compared after equal epochs only, and one that was stopped early says as much as one
+A trial's *standing* is the share of the other trials it is ahead of, in ASHA's order: by the rung it reached, then by
+the objective there. So trials are compared after equal epochs only, and one that was stopped early says as much as one
 that was not; a diverged one stands last. A random forest learns standing from settings, and its variance over the
 space is divided among them (functional ANOVA: Hutter, Hoos and Leyton-Brown 2014, with the indices of Sobol).
 

@@ -44,10 +44,10 @@ def _chart(title: str, axis: str, trials: Sequence[Trial], name: str, said: str)
     drawn = figure("time step t", axis, 320)
     for place, trial in enumerate(trials):
         values = by_step(trial, trial.rung, name)
+        line = {"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)], "width": 2 if place else 4}
         drawn.add_scatter(
-            x=np.arange(1, len(values) + 1), y=values, name=f"#{trial.number}", mode="lines+markers", hoverinfo="x+y+name",
-            line={"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)], "width": 2 if place else 4},
-            marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 8},
+            x=np.arange(1, len(values) + 1), y=values, name=f"#{trial.number}", mode="lines+markers", line=line,
+            marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 8}, hoverinfo="x+y+name",
         )
     longest = max(len(by_step(t, t.rung, name)) for t in trials)
     drawn.update_xaxes(dtick=1 if longest <= 20 else None)
@@ -62,10 +62,11 @@ def _over_training(trial: Trial) -> Chart:
     drawn = figure("epoch", "time step t", 320)
     drawn.add_heatmap(
         x=epochs, y=np.arange(1, count + 1), z=weights, colorscale="Viridis", zmin=0,
-        colorbar={"title": {"text": "α", "side": "top"}, "thickness": 14}, hovertemplate="epoch %{x}, t %{y}: α %{z:.3f}<extra></extra>",
+        colorbar={"title": {"text": "α", "side": "top"}, "thickness": 14},
+        hovertemplate="epoch %{x}, t %{y}: α %{z:.3f}<extra></extra>",
     )
     first, last = int(weights[:, 0].argmax()) + 1, int(weights[:, -1].argmax()) + 1
-    said = f"Trial #{trial.number}: α was largest at step {first} after its first epoch and at step {last} after its last."
+    said = f"Trial #{trial.number}: α was largest at step {first} after its first epoch, at step {last} after its last."
     return Chart("How the best trial's attention came about", said, drawn)
 
 
@@ -73,8 +74,8 @@ def _peak(trial: Trial) -> str:
     alpha, entropy = by_step(trial, trial.rung, ALPHA), trial.at(trial.rung, "attention/entropy")
     even = "" if np.isnan(entropy) else f"; entropy {entropy:.2f} of the largest possible (1 is even over all steps)"
     return (
-        f"Mean over the validation images. Trial #{trial.number}, the thick line, weighs step {int(alpha.argmax()) + 1} most "
-        f"(α {alpha.max():.3f}; dotted: even, {1 / len(alpha):.3f}){even}."
+        f"Mean over the validation images. Trial #{trial.number}, the thick line, weighs step "
+        f"{int(alpha.argmax()) + 1} most (α {alpha.max():.3f}; dotted: even, {1 / len(alpha):.3f}){even}."
     )
 
 

@@ -75,12 +75,14 @@ def predicted(space: Space, trial: Trial, name: str, home: Home, progress: Progr
 
 
 def confusion_parts(held: Predicted) -> list[Part]:
-    """Return the class pairs mistaken most, in a table and in pictures: a mistaken image beside one of the other class."""
+    """Return the class pairs mistaken most, in a table and in pictures: mistaken ones beside those told right."""
     labels, said = held.seen.labels, held.seen.predictions
-    wrong = Counter(tuple(sorted(pair)) for pair in zip(labels.tolist(), said.tolist(), strict=True) if pair[0] != pair[1])
+    pairs = zip(labels.tolist(), said.tolist(), strict=True)
+    wrong = Counter((min(pair), max(pair)) for pair in pairs if pair[0] != pair[1])
     if not wrong:
         return [Words(f"None: all {len(labels)} validation images were told right.")]
-    rows, parts = [], []
+    rows: list[list[str]] = []
+    parts: list[Part] = []
     for (a, b), count in wrong.most_common(PAIRS):
         there, back = (int(((labels == x) & (said == y)).sum()) for x, y in ((a, b), (b, a)))
         sizes = [int((labels == x).sum()) for x in (a, b)]
@@ -97,11 +99,11 @@ def heatmap_parts(held: Predicted) -> list[Part]:
 
     Raises InputError: where the local stream has no time steps, or its maps are too coarse.
     """
-    mine = np.isin(held.rows, held.run.data.folds[0].validation)                          # n  of the model that is shown
+    mine = np.isin(held.rows, held.run.data.folds[0].validation)                          # n  the first fold's
     right = held.seen.predictions == held.seen.labels
     parts: list[Part] = []
     for told, word in ((right, "right"), (~right, "wrong")):
-        chosen = np.random.default_rng(0).permutation(np.flatnonzero(told & mine))[:EACH]   # not the prettiest
+        chosen = np.random.default_rng(0).permutation(np.flatnonzero(told & mine))[:EACH]  # not the prettiest
         if len(chosen):
             parts.append(_heatmaps(held, np.sort(chosen), word))
         else:
@@ -130,7 +132,8 @@ def _heatmaps(held: Predicted, chosen: np.ndarray, word: str) -> Picture:
 def _pair_pictures(held: Predicted, a: int, b: int) -> list[Picture]:
     """Return up to two mistaken images each way, and beside them one of each class that was told right."""
     labels, said = held.seen.labels, held.seen.predictions
-    kinds = ((a, a, "told right"), (a, b, f"taken for {held.name(b)}"), (b, a, f"taken for {held.name(a)}"), (b, b, "told right"))
+    mistaken = ((a, b, f"taken for {held.name(b)}"), (b, a, f"taken for {held.name(a)}"))
+    kinds = ((a, a, "told right"), *mistaken, (b, b, "told right"))
     pictures = []
     for label, given, what in kinds:
         for place in np.flatnonzero((labels == label) & (said == given))[: 1 if label == given else 2]:

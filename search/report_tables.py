@@ -19,7 +19,8 @@ from search.screen import SHORT, ranked
 from search.space import Space
 from search.verdict import SPOKEN, Verdict, between, configuration, number
 
-ROWS = 25           # of a table that could go on
+ROWS, BEST = 25, 10   # of tables that could go on
+MEASURES = ("val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll", "test/accuracy")
 
 
 def finalists_table(space: Space, verdict: Verdict) -> Grid:
@@ -33,7 +34,7 @@ def finalists_table(space: Space, verdict: Verdict) -> Grid:
         rows.append([f"#{raced.finalist.trial.number}", f"{raced.mean.mean:.3f}", interval, values, behind, odds])
     head = ["trial", "mean", "95 % interval", "each seed", "behind the winner (95 %)", "odds that the winner is better"]
     note = (
-        "Trained again over fresh seeds, each with a validation cut that the finalists share; intervals by Student's t, "
+        "Trained again over fresh seeds, each with a validation cut that the finalists share; intervals are Student's, "
         "differences seed by seed. The runs of the search itself do not count here: they were chosen for their values."
     )
     return Grid(f"The race of the finalists: {SPOKEN[space.search.objective]}", head, rows, note)
@@ -49,7 +50,8 @@ def settings_table(space: Space, trial: Trial) -> Grid:
         else:
             where = f"{number(p.low)} to {number(p.high)}{', logarithmic' if p.log else ''}"
         sign = f"{SHORT[p.name]} ({p.name})" if p.name in SHORT else p.name
-        rows.append([sign, "not used" if p.name not in trial.settings else number(given), number(DEFAULTS[p.name]), where])
+        value = number(given) if p.name in trial.settings else "not used"
+        rows.append([sign, value, number(DEFAULTS[p.name]), where])
     if space.rows:
         rows = [[name, number(value), number(DEFAULTS[name]), "–"] for name, value in trial.settings.items()]
     return Grid(f"Configuration of trial #{trial.number}", ["setting", "best", "thesis", "looked for in"], rows)
@@ -57,13 +59,12 @@ def settings_table(space: Space, trial: Trial) -> Grid:
 
 def best_table(space: Space, history: History) -> Grid:
     """Return the trials that came furthest, the best first."""
-    measures = [m for m in ("val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll", "test/accuracy")
-                if any(m in t.reports.get(t.rung, {}) for t in history.candidates)]
-    shown = ranked(space, history)[:10]
-    rows = [
-        [f"#{t.number}", str(t.rung), *(f"{t.at(t.rung, m):.3f}" for m in measures), t.by, configuration(space, t.settings)]
-        for t in shown
-    ]
+    shown = ranked(space, history)[:BEST]
+    measures = [m for m in MEASURES if any(m in t.reports.get(t.rung, {}) for t in shown)]
+    rows = []
+    for t in shown:
+        values = [f"{t.at(t.rung, measure):.3f}" for measure in measures]
+        rows.append([f"#{t.number}", str(t.rung), *values, t.by, configuration(space, t.settings)])
     return Grid("The trials that came furthest", ["trial", "epochs", *measures, "asked by", "settings"], rows)
 
 
@@ -90,18 +91,19 @@ def rungs_table(space: Space, history: History) -> Grid:
 
 
 def shares_table(space: Space, history: History, found: Importance) -> Grid:
-    """Return each setting's importance for standing, and for the objective at each rung with trials enough."""
+    """Return each setting's importance for standing, and for the objective at each rung of enough trials."""
     at = {rung: shares for rung in space.search.rungs if (shares := importance_at(space, history, rung))}
     counts = {rung: sum(t.rung >= rung for t in history.candidates) for rung in at}
-    head = ["setting", "standing, alone", "… with others", *(f"after {r} epochs ({counts[r]:,} trials), alone" for r in at)]
-    rows = [
-        [e.parameter.name, f"{e.alone:.0%}", f"{e.total:.0%}", *(f"{shares[e.parameter.name]:.0%}" for shares in at.values())]
-        for e in found.effects
-    ]
-    return Grid("Shares of the variance", head, rows)
+    head = ["setting", "standing, alone", "… with others", *(f"rung {r}, alone ({counts[r]:,} trials)" for r in at)]
+    rows = []
+    for e in found.effects:
+        shares = [f"{of_rung[e.parameter.name]:.0%}" for of_rung in at.values()]
+        rows.append([e.parameter.name, f"{e.alone:.0%}", f"{e.total:.0%}", *shares])
+    note = "By rung: of the variance of the value after so many epochs; beyond the first rung, of promoted trials only."
+    return Grid("Shares of the variance", head, rows, note if at else "")
 
 
-def failures_table(history: History, facts: Sequence[Fact]) -> Grid | None:
+def failures_table(space: Space, history: History, facts: Sequence[Fact]) -> Grid | None:
     """Return the failed trials with their reasons, and the workers that vanished; None where all went well."""
     failed = [t for t in history.trials.values() if t.reason]
     lost = Counter(f.trial for f in facts if isinstance(f, Lost))
@@ -109,15 +111,17 @@ def failures_table(history: History, facts: Sequence[Fact]) -> Grid | None:
         return None
     words = {"divergence": "diverged", "error": "an error", "lost": "its workers vanished"}
     rows = [
-        [f"#{t.number}", words[t.reason or "error"], str(t.epoch), t.failure or "", ", ".join(f"{k} {number(v)}" for k, v in t.settings.items())]
-        for t in failed[:ROWS]
+        [f"#{t.number}", words[t.reason or "error"], str(t.epoch), t.failure or "", configuration(space, t.settings)]
+        for t in failed
     ]
-    survived = [trial for trial in lost if not history.trials[trial].reason]
-    rows += [[f"#{k}", "went on", str(history.trials[k].epoch), f"lost its worker {lost[k]} times and was given to another", "–"]
-             for k in survived[: ROWS - len(rows)]]
-    more = len(failed) + len(survived) - len(rows)
+    survived = [history.trials[k] for k in lost if not history.trials[k].reason]
+    for t in survived:
+        times = "once" if lost[t.number] == 1 else f"{lost[t.number]} times"
+        why = f"lost its worker {times} and was given to another"
+        rows.append([f"#{t.number}", "went on", str(t.epoch), why, configuration(space, t.settings)])
+    more = len(rows) - ROWS
     note = f"And {more:,} more; all are in the journal." if more > 0 else ""
-    return Grid("Failed trials and why", ["trial", "what", "epochs done", "why", "settings"], rows, note)
+    return Grid("Failed trials and why", ["trial", "what", "epochs done", "why", "settings"], rows[:ROWS], note)
 
 
 def cost_table(space: Space, history: History, facts: Sequence[Fact]) -> Grid:

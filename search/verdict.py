@@ -164,7 +164,8 @@ def _sure_of_race(race: tuple[Raced, ...]) -> str:
     if second.behind is None or math.isnan(second.odds):
         return f"{mean} The next best, #{second.finalist.trial.number}, cannot be compared with it: too few seeds."
     odds, other = second.odds, f"#{second.finalist.trial.number}, the next best,"
-    lead = f"It leads {other} by {second.behind.mean:.3f} (95 % interval {between(second.behind)}, paired over {seeds})"
+    by = f"{second.behind.mean:.3f} (95 % interval {between(second.behind)}, paired over {seeds})"
+    lead = f"It leads {other} by {by}"
     if odds >= SURE:
         return f"{mean} {lead}: the odds that it is truly better are {odds:.0%}."
     words = "it is likely the better one" if odds >= LIKELY else "the two cannot be told apart by this race"
@@ -174,8 +175,8 @@ def _sure_of_race(race: tuple[Raced, ...]) -> str:
 def _sure_of_one(space: Space, history: History, trial: Trial) -> str:
     rivals = sum(t.rung >= trial.rung and not t.reason for t in history.candidates)
     said = (
-        f"This is one run with one seed on one validation cut, and the best of {rivals} that came as far, so it was also "
-        "lucky: expect somewhat less from another seed."
+        f"This is one run with one seed on one validation cut, and the best of {rivals} that came as far: it was also "
+        "lucky, so expect somewhat less from another seed."
     )
     if space.search.finalists:
         return f"{said} The race of {space.search.finalists} finalists over {space.search.seeds} seeds is not over yet."

@@ -6,7 +6,20 @@ from pathlib import Path
 from random import Random
 
 from search.asha import REFERENCE
-from search.journal import Asked, Ended, Failed, Finished, Journal, Launched, Lost, Opened, Promoted, Reissued, Repeated, Reported
+from search.journal import (
+    Asked,
+    Ended,
+    Failed,
+    Finished,
+    Journal,
+    Launched,
+    Lost,
+    Opened,
+    Promoted,
+    Reissued,
+    Repeated,
+    Reported,
+)
 from search.space import Space
 
 DATA = {"dataset": "finches", "fingerprint": "sha256:1", "split": "sha256:2", "patches": "sha256:3"}

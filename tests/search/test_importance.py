@@ -84,7 +84,7 @@ def test_a_few_trials_have_no_importance(space) -> None:
 
 def test_choices_and_conditions_have_importance_too(tmp_path) -> None:
     (tmp_path / "choices.yaml").write_text(
-        "tune:\n  loss.lambda_rank: {choices: [0.0, 1.0]}\n  loss.margin: {low: 0.0, high: 1.0, when: {loss.lambda_rank: \"> 0\"}}\n"
+        'tune:\n  loss.lambda_rank: {choices: [0.0, 1.0]}\n  loss.margin: {low: 0.0, high: 1.0, when: {loss.lambda_rank: "> 0"}}\n'
         "  optim.batch_size: {choices: [16, 32]}\n"
     )
     space = read_space(tmp_path / "choices.yaml")
