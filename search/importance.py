@@ -91,7 +91,12 @@ def importance_at(space: Space, history: History, rung: int) -> dict[str, float]
     if forest is None:
         return None
     spread = float(forest.predict(forest.drawn).var())
-    return {p.name: _share(_curve(forest, column, p), spread) for column, p in enumerate(space.tune)}
+    shares = {}
+    for column, p in enumerate(space.tune):
+        curve = _curves(forest, column, p, _grid(p)).mean(axis=0)
+        shares[p.name] = _share(forest, column, curve, spread)
+    return shares
+
 
 
 def _fitted(space: Space, trials: list[Trial], target: np.ndarray) -> _Forest | None:
@@ -121,11 +126,8 @@ def _effect(forest: _Forest, column: int, parameter: Parameter, spread: float) -
     values = _grid(parameter)
     curves = _curves(forest, column, parameter, values)                               # K g
     mean, (low, high) = curves.mean(axis=0), np.quantile(curves, (0.25, 0.75), axis=0)
-    return Effect(parameter, _share(mean, spread), _total(forest, column, spread), values, mean, low, high)
-
-
-def _curve(forest: _Forest, column: int, parameter: Parameter) -> np.ndarray:
-    return np.asarray(_curves(forest, column, parameter, _grid(parameter)).mean(axis=0))
+    alone = _share(forest, column, mean, spread)
+    return Effect(parameter, alone, _total(forest, column, spread), values, mean, low, high)
 
 
 def _curves(forest: _Forest, column: int, parameter: Parameter, values: list[Any]) -> np.ndarray:
@@ -140,8 +142,14 @@ def _curves(forest: _Forest, column: int, parameter: Parameter, values: list[Any
     return np.stack(said)
 
 
-def _share(curve: np.ndarray, spread: float) -> float:
-    return min(1.0, float(curve.var()) / spread) if spread > 0 else 0.0
+def _share(forest: _Forest, column: int, curve: np.ndarray, spread: float) -> float:
+    """Return the variance of a curve as a share of the whole, where the setting is there at all."""
+    if spread <= 0:
+        return 0.0
+    weights = np.ones(len(curve))
+    weights[[0, -1]] = 0.5 if len(curve) == GRID else 1.0                             # trapezoids between the ends
+    varied = float(np.cov(curve, aweights=weights, ddof=0)) if len(curve) > 1 else 0.0
+    return min(1.0, varied * float((~np.isnan(forest.drawn[:, column])).mean()) / spread)
 
 
 def _total(forest: _Forest, column: int, spread: float) -> float:

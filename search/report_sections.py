@@ -89,7 +89,8 @@ def _glance(told: Told, found: Verdict) -> list[tuple[str, str]]:
 def _best(told: Told, found: Verdict) -> Section:
     race = [finalists_table(told.space, found)] if found.race else []
     parts = [*race, settings_table(told.space, found.trial), best_table(told.space, told.history)]
-    return Section("best", "The best configuration", found.sure, parts)
+    lead = "By the race of the finalists." if race else "By its value at the highest rung: no race has ended."
+    return Section("best", "The best configuration", lead, parts)
 
 
 def _cost_history(told: Told) -> Section:

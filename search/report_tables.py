@@ -17,9 +17,10 @@ from search.journal import Fact, Launched, Lost
 from search.report_page import Grid
 from search.screen import SHORT, ranked
 from search.space import Space
-from search.verdict import SPOKEN, Verdict, between, configuration, number
+from search.verdict import SPOKEN, Verdict, between, chances, configuration, number
 
-ROWS, BEST = 25, 10   # of tables that could go on
+ROWS, BEST = 25, 10       # of tables that could go on
+FEWEST, MOST = 5, 2_000   # trials of a rank correlation
 MEASURES = ("val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll", "test/accuracy")
 
 
@@ -30,7 +31,7 @@ def finalists_table(space: Space, verdict: Verdict) -> Grid:
         interval = "–" if math.isnan(raced.mean.low) else between(raced.mean)
         behind = "–" if raced.behind is None else f"{raced.behind.mean:.3f} ({between(raced.behind)})"
         values = ", ".join("failed" if math.isnan(v) else f"{v:.3f}" for v in raced.finalist.values)
-        odds = "winner" if raced.behind is None else "–" if math.isnan(raced.odds) else f"{raced.odds:.0%}"
+        odds = "winner" if raced.behind is None else chances(raced.odds)
         rows.append([f"#{raced.finalist.trial.number}", f"{raced.mean.mean:.3f}", interval, values, behind, odds])
     head = ["trial", "mean", "95 % interval", "each seed", "behind the winner (95 %)", "odds that the winner is better"]
     note = (
@@ -155,8 +156,9 @@ def elapsed(facts: Sequence[Fact]) -> float:
 
 def _correlation(trials: Sequence[Trial], rung: int, other: int, objective: str) -> str:
     both = np.array([[t.at(rung, objective), t.at(other, objective)] for t in trials if t.rung >= other])
-    if len(both) < 3:
-        return f"– ({len(both)} trials)"
+    if len(both) < FEWEST:
+        return f"– ({len(both)} trials: too few)"
+    both = both[np.linspace(0, len(both) - 1, min(len(both), MOST)).astype(int)]
     found = rank_correlation_interval(both[:, :1], both[:, 1:])
     if np.isnan(found.mean):
         return f"– ({len(both)} trials, all alike)"

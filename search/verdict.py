@@ -90,6 +90,11 @@ def number(value: object) -> str:
     return str(value)
 
 
+def chances(odds: float) -> str:
+    """Return odds as a person writes them: never all or nothing."""
+    return "–" if math.isnan(odds) else "over 99 %" if odds > 0.99 else "under 1 %" if odds < 0.01 else f"{odds:.0%}"
+
+
 def between(interval: Interval, digits: int = 3) -> str:
     """Return the ends of an interval: '0.812 to 0.873'."""
     return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
@@ -141,8 +146,8 @@ def _answer(
     reached = f"{objective} {value:.3f} after {trial.rung} epoch{'s' if trial.rung > 1 else ''}"
     if race:
         reached = f"{objective} {race[0].mean.mean:.3f} on average over {len(race[0].finalist.values)} fresh seeds"
-    so_far = "" if history.finished and history.finished.how == "complete" else "So far: "
-    return f"{so_far}trial #{trial.number} ({what}) is best: {reached}{_beside_reference(space, history, trial)}."
+    begins = "Trial" if history.finished and history.finished.how == "complete" else "So far trial"
+    return f"{begins} #{trial.number} ({what}) is best: {reached}{_beside_reference(space, history, trial)}."
 
 
 def _beside_reference(space: Space, history: History, trial: Trial) -> str:
@@ -167,9 +172,9 @@ def _sure_of_race(race: tuple[Raced, ...]) -> str:
     by = f"{second.behind.mean:.3f} (95 % interval {between(second.behind)}, paired over {seeds})"
     lead = f"It leads {other} by {by}"
     if odds >= SURE:
-        return f"{mean} {lead}: the odds that it is truly better are {odds:.0%}."
+        return f"{mean} {lead}: the odds that it is truly better are {chances(odds)}."
     words = "it is likely the better one" if odds >= LIKELY else "the two cannot be told apart by this race"
-    return f"{mean} {lead}: {words}; the odds that it is truly better are {odds:.0%}. More seeds would decide."
+    return f"{mean} {lead}: {words}; the odds that it is truly better are {chances(odds)}. More seeds would decide."
 
 
 def _sure_of_one(space: Space, history: History, trial: Trial) -> str:

@@ -69,7 +69,7 @@ def page(home) -> Page:
 
 def test_it_says_what_was_asked_and_answered_and_how_sure_that_is(page) -> None:
     assert "Which loss weights, time steps and learning rates tell twelve drawn finches apart" in page.text
-    assert re.search(r"trial #\d+ \(λ .*\) is best: validation accuracy 0\.\d{3} on average over 3 fresh seeds", page.text)
+    assert re.search(r"Trial #\d+ \(λ .*\) is best: validation accuracy 0\.\d{3} on average over 3 fresh seeds", page.text)
     assert "95 % interval" in page.text
     assert "the odds that it is truly better are" in page.text
 
