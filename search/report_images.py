@@ -12,6 +12,7 @@ from io import BytesIO
 import numpy as np
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
@@ -45,6 +46,13 @@ class Predicted:
     frames: np.ndarray         # n_train S S 3  uint8
     rows: np.ndarray           # n  their places among the train split's images
     seen: Evaluation           # n
+
+    @property
+    def said(self) -> str:
+        """How many were told right, with Wilson's 95 % interval: what other images of the kind would give."""
+        right = int((self.seen.predictions == self.seen.labels).sum())
+        low, high = binomtest(right, self.seen.n).proportion_ci(method="wilson")
+        return f"{right} of {self.seen.n} told right, {right / self.seen.n:.3f} (95 % interval {low:.3f} to {high:.3f})"
 
     def name(self, label: int) -> str:
         """Return a class as a person writes it: CUB's numbers its classes."""

@@ -185,7 +185,7 @@ def _pictures(told: Told, found: Verdict, home: Home, progress: Progress | None)
         drawn = maps(lead, heatmap_parts(held))
     except InputError as error:
         drawn = maps(f"Not drawn: {error}.")
-    return [drawn, pairs(f"{whose}, by both streams together.", confusion_parts(held))]
+    return [drawn, pairs(f"{whose}, by both streams together: {held.said}.", confusion_parts(held))]
 
 
 def _cost(told: Told) -> Section:

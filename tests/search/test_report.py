@@ -90,7 +90,7 @@ def test_every_chart_says_in_words_what_it_shows(page, home) -> None:
     drawn = [json.loads(script) for script in page.scripts if script.startswith('{"data"')]
     assert len(drawn) == len(page.charts)
     for figure in drawn:
-        axes = [figure["layout"][axis]["title"].get("text") for axis in ("xaxis", "yaxis")]
+        axes = [figure["layout"][axis].get("title", {}).get("text") for axis in ("xaxis", "yaxis")]
         assert all(axes) or figure["data"][0].get("orientation") == "h" or figure["layout"]["yaxis"].get("visible") is False
 
 
