@@ -252,10 +252,14 @@ class _Tick(_Unpickled, TrialProgressCallback):
         super().__init__()
         self._tick = tick
 
-    def on_trial_result(self, **info: Any) -> None:  # noqa: ANN401 Tune's
+    def on_trial_result(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 Tune's
         """Print nothing."""
 
-    on_trial_error = on_trial_complete = on_trial_result
+    def on_trial_error(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 Tune's
+        """Print nothing."""
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 Tune's
+        """Print nothing."""
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ANN401 Tune's
         """Refresh the screen."""
