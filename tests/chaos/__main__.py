@@ -26,6 +26,13 @@ REPORT = Path(__file__).parents[2] / "docs" / "reliability.md"
 def main() -> None:
     """Play until the decks are dealt or the time is over, then write the table."""
     options = _options()
+    if options.rounds:
+        _play(options)
+    if options.table:
+        REPORT.write_text(document(options.log, REPORT.read_text()))
+
+
+def _play(options: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that the cluster ends too
     folder = options.folder or Path(tempfile.mkdtemp(prefix="fgsearch-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,8 +48,6 @@ def main() -> None:
         _perform(play, cards, until, options.one_worker)
     if options.folder is None:
         shutil.rmtree(folder, ignore_errors=True)
-    if options.table:
-        REPORT.write_text(document(options.log, REPORT.read_text()))
 
 
 def _perform(play: Play, cards: Iterator[tuple[str, Kind]], until: float, one_worker: bool) -> None:
@@ -60,16 +65,13 @@ def _perform(play: Play, cards: Iterator[tuple[str, Kind]], until: float, one_wo
             play.begin(f"chaos-{os.getpid()}-{number}", workers)
             while card and not play.over and time.monotonic() < until:
                 time.sleep(play.scene.chance.uniform(0, 4))
-                card = next(cards, None) if play.over or play.disturb(*card) else _later(card)
+                if not play.over and play.disturb(*card):
+                    card = next(cards, None)
             play.end(compared=workers == 1)
         except (CommandError, LostError) as error:
             print(f"given up: {error}", flush=True)
             play.stage.tried("stop", play.stage.name)
-
-
-def _later(card: tuple[str, Kind]) -> tuple[str, Kind]:
-    time.sleep(1)
-    return card
+            card = next(cards, None)
 
 
 def _cards(kinds: dict[str, tuple[Kind, int]], rounds: int, seed: int) -> Iterator[tuple[str, Kind]]:
@@ -82,7 +84,7 @@ def _cards(kinds: dict[str, tuple[Kind, int]], rounds: int, seed: int) -> Iterat
 
 def _options() -> argparse.Namespace:
     asked = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    asked.add_argument("--rounds", type=int, default=4, help="decks of disturbances, every kind in each")
+    asked.add_argument("--rounds", type=int, default=4, help="decks of disturbances, every kind in each; 0: only --table")
     asked.add_argument("--seed", type=int, default=0, help="of the order and the moments")
     asked.add_argument("--hours", type=float, default=2.0, help="after which no further search begins")
     asked.add_argument("--trials", type=int, default=60, help="of a search")
