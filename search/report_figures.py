@@ -100,14 +100,15 @@ def _mark(place: int, of: int) -> dict[str, Any]:
 
 def _bests(space: Space, history: History, order: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
     """Return (epochs spent, value) each time a rung was finished with a better value, and once more at the end."""
-    better, best, steps = max if space.search.maximize else min, None, []
+    sign, best = 1 if space.search.maximize else -1, -math.inf
+    steps: list[tuple[int, float]] = []
     for spent, (number, epoch) in enumerate(order, start=1):
         trial = history.trials[number]
         value = trial.at(epoch, space.search.objective)
         if epoch not in space.search.rungs or trial.rung < epoch or trial.reason or math.isnan(value):
             continue
-        if best is None or better(value, best) != best:
-            best = value
+        if sign * value > best:
+            best = sign * value
             steps.append((spent, value))
     return [*steps, (len(order), steps[-1][1])] if steps else []
 
