@@ -11,15 +11,17 @@ n  trials      d  tuned settings      m  configurations drawn from the space    
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.ensemble import RandomForestRegressor
 
 from search.asha import Ladder
 from search.history import History, Trial
 from search.parameter import Parameter
 from search.space import Space
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestRegressor
 
 FEWEST = 12        # trials below which a forest says nothing
 TREES = 96
@@ -53,7 +55,7 @@ class Importance:
 class _Forest:
     """A fitted forest and configurations drawn from the space it was fitted over."""
 
-    trees: RandomForestRegressor
+    trees: "RandomForestRegressor"
     drawn: np.ndarray      # m d
 
     def predict(self, coded: np.ndarray) -> np.ndarray:
@@ -102,6 +104,8 @@ def importance_at(space: Space, history: History, rung: int) -> dict[str, float]
 def _fitted(space: Space, trials: list[Trial], target: np.ndarray) -> _Forest | None:
     if not space.tune or len(trials) < FEWEST:
         return None
+    from sklearn.ensemble import RandomForestRegressor  # noqa: PLC0415  a second, for who asks what decides
+
     trees = RandomForestRegressor(
         TREES, min_samples_leaf=2, max_features=max(1, math.ceil(len(space.tune) / 2)), oob_score=True, random_state=0,
         max_samples=min(len(trials), LARGEST),

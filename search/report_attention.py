@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fgmodel.explain import BLUE, GREEN, GREY, VERMILION
 from search.history import Trial
-from search.report_page import DASHES, SYMBOLS, Chart, figure
+from search.report_page import BLUE, DASHES, GREEN, GREY, SYMBOLS, VERMILION, Chart, figure
 
 COLOURS = (VERMILION, BLUE, GREEN, "#8a5fb0", GREY)
 ALPHA, COSINE, STEP = "attention/alpha", "attention/state_cosine", "val/accuracy_step"

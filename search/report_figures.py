@@ -3,15 +3,15 @@
 Marks differ in shape as well as in colour, and each chart says in words what it shows.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fgmodel.explain import BLUE, GREEN, GREY, VERMILION
 from search.asha import REFERENCE, Ladder
 from search.history import History, Trial
-from search.report_page import SYMBOLS, Chart, figure, plain
+from search.report_page import BLUE, GREEN, GREY, SYMBOLS, VERMILION, Chart, figure, plain
 from search.space import Space
 from search.verdict import SPOKEN, configuration
 
@@ -20,7 +20,7 @@ COLOURS = (GREY, BLUE, GREEN, VERMILION)
 
 
 def history_chart(space: Space, history: History) -> Chart:
-    """Return every rung that a trial finished against the epochs trained so far, with the leader's value as a line."""
+    """Return every rung that a trial finished against the epochs trained so far, and the best so far as a line."""
     objective, rungs = space.search.objective, space.search.rungs
     reports = sorted((at, t.number, epoch) for t in history.candidates for epoch, at in t.reported.items())
     spent = {(number, epoch): k for k, (_, number, epoch) in enumerate(reports, start=1)}
@@ -32,15 +32,15 @@ def history_chart(space: Space, history: History) -> Chart:
             name=f"after {rung} epoch{'s' if rung > 1 else ''}", text=[hover(space, t) for t in done],
             hoverinfo="text+y", marker=_mark(place, len(rungs)),
         )
-    steps = _leaders(space, history, list(spent))
+    steps = _bests(space, history, list(spent))
     drawn.add_scatter(
-        x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", name="leader so far",
+        x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", name="best so far",
         line={"shape": "hv", "color": VERMILION, "width": 2}, hoverinfo="x+y",
     )
-    end = f" The leader's value ends at {steps[-1][1]:.3f}." if steps else ""
+    end = f": {steps[-1][1]:.3f} in the end" if steps else ""
     said = (
         f"{len(reports):,} epochs of {len(history.candidates):,} trials. A mark is a trial at a rung, its shape the "
-        f"rung; the line is the value of the trial that led, by highest rung first, at each moment.{end}"
+        f"rung; the line is the best value so far at any rung{end}."
     )
     return Chart("Value found against cost", said, drawn)
 
@@ -54,7 +54,7 @@ def rungs_chart(space: Space, history: History) -> Chart:
     others = thinned([t for t in history.candidates if t.rung and t is not best and t is not reference], MOST)
     xs, ys, texts = joined([(places, _at_rungs(t, rungs, objective), hover(space, t)) for t in others])
     drawn.add_scatter(
-        x=xs, y=ys, text=texts, hoverinfo="text+y", mode="lines+markers", name="other trials", opacity=0.6,
+        x=xs, y=ys, text=texts, hoverinfo="text+y", mode="lines+markers", name="other trials", opacity=0.7,
         line={"color": GREY, "width": 1}, marker={"color": GREY, "size": 4},
     )
     told = [(reference, "the thesis' values, #0", BLUE, "dash", "square")] if reference is not best else []
@@ -98,17 +98,18 @@ def _mark(place: int, of: int) -> dict[str, Any]:
     return {"symbol": SYMBOLS[place % len(SYMBOLS)], "color": COLOURS[-min(of - place, len(COLOURS))], "size": 8}
 
 
-def _leaders(space: Space, history: History, order: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
-    """Return (epochs spent, value) each time another trial or rung led, and once more at the end."""
-    ladder, best, steps = Ladder(space.search), None, []
+def _bests(space: Space, history: History, order: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
+    """Return (epochs spent, value) each time a rung was finished with a better value, and once more at the end."""
+    sign, best = 1 if space.search.maximize else -1, -math.inf
+    steps: list[tuple[int, float]] = []
     for spent, (number, epoch) in enumerate(order, start=1):
         trial = history.trials[number]
-        if epoch not in space.search.rungs or trial.rung < epoch or trial.reason:
+        value = trial.at(epoch, space.search.objective)
+        if epoch not in space.search.rungs or trial.rung < epoch or trial.reason or math.isnan(value):
             continue
-        key = (-epoch, ladder.key(trial, epoch))
-        if best is None or key < best:
-            best = key
-            steps.append((spent, trial.at(epoch, space.search.objective)))
+        if sign * value > best:
+            best = sign * value
+            steps.append((spent, value))
     return [*steps, (len(order), steps[-1][1])] if steps else []
 
 

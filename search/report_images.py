@@ -107,6 +107,8 @@ def heatmap_parts(held: Predicted) -> list[Part]:
 
     Raises InputError: where the local stream has no time steps, or its maps are too coarse.
     """
+    if held.config.model.local_stream != "lstm":
+        raise InputError("the best trial's local stream has no time steps")
     mine = np.isin(held.rows, held.run.data.folds[0].validation)                          # n  the first fold's
     right = held.seen.predictions == held.seen.labels
     parts: list[Part] = []

@@ -16,6 +16,8 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+BLUE, VERMILION, GREEN, GREY = "#2a86c8", "#d55e00", "#009e73", "#80868d"
+"""Okabe and Ito's, told apart by every eye; blue and grey lighter, so that they stand out from white and from black."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 HEIGHT, SMALL = 400, 250
@@ -141,6 +143,7 @@ def figure(x: str, y: str, height: int = HEIGHT, **axes: Any) -> go.Figure:  # n
         template="none", height=height, margin={"l": 62, "r": 16, "t": 34, "b": 52}, hovermode="closest",
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
         xaxis={"title": {"text": x}, "automargin": True}, yaxis={"title": {"text": y}, "automargin": True},
     )

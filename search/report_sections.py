@@ -104,7 +104,7 @@ def _rungs(told: Told) -> list[Section]:
         return []
     goes = "goes on" if search.promote else "may go on, the others stop"
     lead = f"Trials compete at {', '.join(map(str, search.rungs))} epochs; one in {search.reduction} of a rung {goes}."
-    parts = [rungs_table(told.space, told.history), rungs_chart(told.space, told.history)]
+    parts: list[Part] = [rungs_table(told.space, told.history), rungs_chart(told.space, told.history)]
     return [Section("rungs", "Rungs", lead, parts)]
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from fgmodel.explain import BLUE, GREEN, GREY, VERMILION
 from search.history import History, Trial
 from search.importance import Effect, Importance
 from search.parameter import Parameter
 from search.report_figures import MOST, hover, joined, thinned
-from search.report_page import HEIGHT, SMALL, SYMBOLS, Chart, figure, plain
+from search.report_page import BLUE, GREEN, GREY, HEIGHT, SMALL, SYMBOLS, VERMILION, Chart, figure, plain
 from search.screen import SHORT
 from search.space import Space
 from search.verdict import number
@@ -24,8 +23,8 @@ OUTSIDE = 0.06      # of an axis: how far a value out of its range is drawn beyo
 def parallel_chart(space: Space, history: History, standing: dict[int, float]) -> Chart:
     """Return every trial as a line over its settings and its standing, in three groups."""
     groups = (
-        ("lower half", 0.0, 0.5, {"color": GREY, "dash": "dot", "width": 1}, 0.45),
-        ("upper half", 0.5, 0.9, {"color": BLUE, "dash": "dash", "width": 1}, 0.7),
+        ("lower half", 0.0, 0.5, {"color": GREY, "dash": "dot", "width": 1}, 0.7),
+        ("upper half", 0.5, 0.9, {"color": BLUE, "dash": "dash", "width": 1}, 0.85),
         ("best tenth", 0.9, 2.0, {"color": VERMILION, "dash": "solid", "width": 2}, 1.0),
     )
     drawn, places = figure("", "", HEIGHT + 40), list(range(len(space.tune) + 1))
@@ -74,12 +73,12 @@ def effect_chart(space: Space, history: History, standing: dict[int, float], eff
     drawn.update_yaxes(range=[-4, 104])
     drawn.add_scatter(
         x=[_shown(parameter, t) for t in trials], y=[100 * standing[t.number] for t in trials], mode="markers",
-        text=[hover(space, t) for t in trials], hoverinfo="text", marker={"color": GREY, "size": 4, "opacity": 0.6},
+        text=[hover(space, t) for t in trials], hoverinfo="text", marker={"color": GREY, "size": 4, "opacity": 0.8},
     )
     values = [plain(number(v)) for v in effect.values] if parameter.choices else effect.values
     for edge, fill in ((effect.low, None), (effect.high, "tonexty")):
         drawn.add_scatter(
-            x=values, y=100 * edge, mode="lines", line={"width": 0}, fill=fill, fillcolor="rgba(0,114,178,0.25)",
+            x=values, y=100 * edge, mode="lines", line={"width": 0}, fill=fill, fillcolor="rgba(42,134,200,0.3)",
             hoverinfo="skip",
         )
     drawn.add_scatter(x=values, y=100 * mean, mode="lines+markers", line={"color": BLUE, "width": 3}, hoverinfo="x+y")

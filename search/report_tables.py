@@ -93,7 +93,7 @@ def rungs_table(space: Space, history: History) -> Grid:
 
 def shares_table(space: Space, history: History, found: Importance) -> Grid:
     """Return each setting's importance for standing, and for the objective at each rung of enough trials."""
-    at = {rung: shares for rung in space.search.rungs if (shares := importance_at(space, history, rung))}
+    at = {rung: told for rung in space.search.rungs if (told := importance_at(space, history, rung))}
     counts = {rung: sum(t.rung >= rung for t in history.candidates) for rung in at}
     head = ["setting", "standing, alone", "… with others", *(f"rung {r}, alone ({counts[r]:,} trials)" for r in at)]
     rows = []
