@@ -96,9 +96,10 @@ def begin(
         return
     from search.cli_services import log_in
     from search.launch import finished_already
+    from search.status import running
     from search.submit import submit, wait_until_begun
 
-    if finished_already(space, name, home):
+    if finished_already(space, name, home) and not running(home.journal(name)):  # else its job still writes to MLflow
         run(space, name, home, None, tracking_uri, go_on)  # projects what MLflow lacks, and says the result
         return
     if tracking_uri:

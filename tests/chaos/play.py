@@ -74,7 +74,7 @@ class Play:
             wrong.append(str(error))
         kept = Ledger(before.raw if scene.torn == torn else b"".join(before.raw.splitlines(keepends=True)[:-1]))
         after = stage.ledger()
-        intact = after.raw.startswith(kept.raw) or scene.torn > torn
+        intact = after.raw.startswith(kept.raw)
         self._note({
             "kind": name, "what": strike.what, "search": stage.name, "workers": stage.workers,
             "seconds": None if seconds is None else round(seconds, 1),

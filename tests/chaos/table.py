@@ -52,8 +52,13 @@ def _sentence(lines: list[dict[str, Any]]) -> str:
     parts = ", ".join(f"{part} {version(part)}" for part in PARTS)
     clean = sum(not line["wrong"] for line in ended)
     same = sum("different" not in line["wrong"] for line in compared)
+    strikes = [line for line in lines if "kind" in line]
+    odd = [line["kind"] for line in strikes if line["wrong"]]
+    alone = sum(not line["resumes"] for line in strikes)
+    which = f" ({', '.join(odd)})" if odd else ""
+    said = f"Of {len(strikes)} disturbances {len(odd)} had something wrong{which}; "
     return (
-        f"{len(ended)} searches ended, {clean} of them with every (trial, epoch, metric) of the journal in MLflow exactly "
+        f"{said}after {alone} nothing more was needed than what is said below. {len(ended)} searches ended, {clean} of them with every (trial, epoch, metric) of the journal in MLflow exactly "
         f"once, no run RUNNING and no trial failed; {len(compared)} had one worker, {same} of which decided and measured "
         f"what the undisturbed one did. {lines[0]['at'][:16]} to {lines[-1]['at'][11:16]} UTC, {machine}, load "
         f"{median(loads):.1f} (most {max(loads):.1f}), Python {platform.python_version()}, {parts}."
