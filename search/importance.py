@@ -57,9 +57,10 @@ class _Forest:
 
     trees: "RandomForestRegressor"
     drawn: np.ndarray      # m d
+    middle: np.ndarray     # d  stands where a setting is not tuned: that it is missing must tell nothing of its condition
 
     def predict(self, coded: np.ndarray) -> np.ndarray:
-        return np.asarray(self.trees.predict(coded))
+        return np.asarray(self.trees.predict(_filled(coded, self.middle)))
 
 
 def standings(space: Space, history: History) -> dict[int, float]:
@@ -110,9 +111,16 @@ def _fitted(space: Space, trials: list[Trial], target: np.ndarray) -> _Forest | 
         TREES, min_samples_leaf=2, max_features=max(1, math.ceil(len(space.tune) / 2)), oob_score=True, random_state=0,
         max_samples=min(len(trials), LARGEST),
     )
-    trees.fit(_coded(space, [t.settings for t in trials]), target)
     random = Random(0)  # noqa: S311 not a secret
-    return _Forest(trees, _coded(space, [space.draw(random) for _ in range(DRAWN)]))
+    drawn = _coded(space, [space.draw(random) for _ in range(DRAWN)])
+    middle = np.nanmedian(drawn, axis=0)
+    trees.fit(_filled(_coded(space, [t.settings for t in trials]), middle), target)
+    return _Forest(trees, drawn, middle)
+
+
+def _filled(coded: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Return the coded settings with the middle of a setting's range where it is not tuned."""
+    return np.where(np.isnan(coded), middle, coded)
 
 
 def _coded(space: Space, settings: list[dict[str, Any]]) -> np.ndarray:
@@ -141,7 +149,7 @@ def _curves(forest: _Forest, column: int, parameter: Parameter, values: list[Any
         having = forest.drawn
     asked = np.repeat(having[None], len(values), axis=0)                              # g m' d
     asked[:, :, column] = np.array([_code(parameter, v) for v in values])[:, None]
-    rows = asked.reshape(-1, asked.shape[2]).astype(np.float32)
+    rows = _filled(asked.reshape(-1, asked.shape[2]), forest.middle).astype(np.float32)
     said = [tree.predict(rows).reshape(len(values), -1).mean(axis=1) for tree in forest.trees.estimators_]
     return np.stack(said)
 
