@@ -57,7 +57,7 @@ class _Forest:
 
     trees: "RandomForestRegressor"
     drawn: np.ndarray      # m d
-    middle: np.ndarray     # d  stands where a setting is not tuned: that it is missing must tell nothing of its condition
+    middle: np.ndarray     # d  stands where a setting is not tuned: its absence must not tell its condition's value
 
     def predict(self, coded: np.ndarray) -> np.ndarray:
         return np.asarray(self.trees.predict(_filled(coded, self.middle)))
