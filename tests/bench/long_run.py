@@ -107,7 +107,8 @@ def looks(pid: int, jobs: int, seconds: float) -> list[Seen]:
             if process == driver or set(process.cmdline()[:1]) & WORKING:
                 held = process.memory_full_info()
                 files, threads = process.num_fds(), process.num_threads()
-                found.append(Seen(round(seconds, 1), jobs, named, held.rss, held.pss, held.uss, files, threads))
+                if held.uss:  # else it is just ending
+                    found.append(Seen(round(seconds, 1), jobs, named, held.rss, held.pss, held.uss, files, threads))
     except psutil.NoSuchProcess:
         return []
     return found
