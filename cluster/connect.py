@@ -110,8 +110,8 @@ def _start(cpus: int) -> None:
             object_store_memory=_OBJECT_STORE_BYTES,
             _temp_dir=f"{folder_of_sockets()}/ray",
         )
-    except OSError as error:  # no room, no permission
-        raise ClusterError(f"Ray does not start: {error}") from None
+    except Exception as error:  # noqa: BLE001 no room, no permission, no time: of a slow start Ray says so by a bare Exception
+        raise ClusterError(f"Ray does not start: {' '.join(str(error).split())}") from None
 
 
 def _join(address: str) -> None:

@@ -14,7 +14,8 @@ def movement_text(maps: Float[Tensor, "n T h w"], attention: Float[Tensor, "n T 
     """Return how Grad-CAM's maps change over the steps; and the spatial attention a_t, where `attention` has any."""
     measured, alike = fineness(maps), correlation_with_last(maps).nanmean(dim=0)
     told = (
-        f"From step 1 to {maps.shape[1]}, mean over images: 90 % of the map in {_ends(measured.area90)} of the patch; "
+        f"From step 1 to {maps.shape[1]}, mean over {len(maps)} images: 90 % of the map in {_ends(measured.area90)} "
+        f"of the patch; "
         f"overlap with step 1 (IoU of half-max areas) falls to {measured.iou_with_first.nanmean(dim=0)[-1]:.2f}; "
         f"correlation with the last step's map {', '.join(f'{value:.3f}' for value in alike)}. "
         f"{int(all_zero(maps).sum())} of {maps.shape[0] * maps.shape[1]} maps are zero everywhere."

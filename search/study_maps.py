@@ -43,7 +43,7 @@ from search.history import History, Trial
 from search.home import Home
 from search.space import Space
 
-SHOWN, MEASURED = 6, 100   # images of the grid, and of the claim's test
+SHOWN, MOVED, MEASURED = 6, 16, 100   # images of the grid, of what is said of their moving, and of the claim's test
 Drawing = tuple[str, Figure | str]   # a file's name and what it holds
 
 
@@ -99,7 +99,7 @@ def _maps(seen: Seen, label: str, said: list[str], progress: Progress) -> Iterat
     yield f"{label}-fineness.png", fineness_figure(panels)
     yield f"{label}-steps.png", accuracy_figure(correct)
     said += [f"{label}: is attention ever finer? {answer(areas)}", heatmap_text(correct[first], titles)]
-    said += [fineness_text(panels), movement_text(maps.maps, maps.looks), accuracy_text(correct)]
+    said += [fineness_text(panels), movement_text(maps.maps[:MOVED], maps.looks[:MOVED]), accuracy_text(correct)]
 
 
 def _panels(areas: Areas) -> dict[str, Curves]:

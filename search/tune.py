@@ -37,8 +37,10 @@ def run_jobs(
     `places` tells how many trials Ray has room for now. Tune wants a folder that all nodes share: it is made in
     `scratch`, which on one machine is the temporary one.
     """
-    # Tune's snapshot of itself is never read; that it could not be copied once all has ended is no news to a user.
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+    # Tune's snapshot of itself is never read, so that it could not be copied is no news; and of a worker that was lost
+    # the journal and the screen tell, where Tune would print a traceback.
+    for module in ("experiment_state", "tune_controller"):
+        logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)
     for left in scratch.glob(f"{SCRATCH}*") if scratch else ():  # by a driver that was killed
         shutil.rmtree(left, ignore_errors=True)
     search = dispatcher.space.search
