@@ -22,12 +22,11 @@ from rich.console import Console
 
 from cluster.connect import Connection
 from cluster.jobs import Jobs
-from cluster.private import without_password
+from cluster.private import without_password, write_private
 from cluster.probe import Question, ask, differences, versions
-from fgmodel import store
 from fgmodel.config import TrialConfig
 from fgmodel.extraction import EXTRACTORS
-from search.errors import InputError
+from search.errors import InputError, writing
 from search.home import Home
 from search.journal import now
 from search.resources import require_fit
@@ -208,12 +207,8 @@ def _one_at_a_time(home: Home, name: str) -> Iterator[None]:
 
 
 def _keep(path: Path, text: str) -> None:
-    """Write a file whole, for its owner's eyes only."""
-    before = os.umask(0o077)
-    try:
-        store.write(path, lambda file: file.write(text.encode()))
-    finally:
-        os.umask(before)
+    with writing(path):
+        write_private(path, text)
 
 
 def _record(home: Home, name: str) -> Path:

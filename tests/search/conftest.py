@@ -1,11 +1,13 @@
 """A space, journals written by hand and a search that trains nothing."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from search.cli import main
 from search.dispatch import Dispatcher, Order, Outcome
 from search.history import History
 from search.journal import Journal, Opened
@@ -18,6 +20,20 @@ SPACES = Path(__file__).parents[2] / "spaces"
 def space() -> Space:
     """Return the shipped search of drawn birds, without its race."""
     return read_space(SPACES / "finches.yaml", ["search.finalists=0"])
+
+
+@pytest.fixture
+def fgsearch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command line and gives its status, output and errors."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fgsearch", *words])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        said = capsys.readouterr()
+        return int(exit_.value.code or 0), said.out, said.err
+
+    return run
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
-from search.cli import app, main
+from search.cli import app
 from search.dispatch import Dispatcher
 from search.journal import Journal, Launched, Opened
 from search.space import read_space
@@ -29,20 +29,6 @@ def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.delenv("FGSEARCH_HOME", raising=False)
     (tmp_path / "tiny.yaml").write_text(SPACE)
     return tmp_path
-
-
-@pytest.fixture
-def fgsearch(monkeypatch, capsys):
-    """Return a function that runs the command line and gives its status, output and errors."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fgsearch", *words])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        said = capsys.readouterr()
-        return int(exit_.value.code or 0), said.out, said.err
-
-    return run
 
 
 def searched(here: Path) -> Path:

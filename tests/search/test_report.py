@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from search import report_page
-from search.cli import main
 from search.home import Home
 from search.journal import Asked, Journal, Opened
 from search.mlflow_store import Store
@@ -189,20 +187,6 @@ def test_trials_without_time_steps_have_no_attention(tmp_path, monkeypatch) -> N
     home = Home(tmp_path)
     MadeSearch(home.journal("made"), read_space(SPACES / "finches.yaml", ["search.trials=4"])).whole()
     assert "no time steps, so there is no attention" in Page(write_report(home, "made")).text
-
-
-@pytest.fixture
-def fgsearch(monkeypatch, capsys):
-    """Return a function that runs the command line and gives its status, output and errors."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fgsearch", *words])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        said = capsys.readouterr()
-        return int(exit_.value.code or 0), said.out, said.err
-
-    return run
 
 
 @pytest.fixture
