@@ -26,6 +26,7 @@ from cluster.token import token_path, write_token
 START_SECONDS = 120.0  # a quiet machine takes 6
 END_SECONDS = 15.0
 TRIES = 2
+_OF_WORKERS = range(10002, 20000)  # ports
 _OBJECT_STORE_BYTES = 100 * 2**20  # data travels by memory map; Ray carries orders and outcomes only
 
 
@@ -102,6 +103,8 @@ def down(home: Path) -> bool:
 
 
 def _start_head(folder: Path, wanted: tuple[Member, ...], port: int) -> Raylets:
+    if port in _OF_WORKERS:
+        raise ClusterError(f"port {port}: Ray keeps {_OF_WORKERS[0]}-{_OF_WORKERS[-1]} for workers; choose another --port")
     if not _free(port):
         raise ClusterError(f"port {port}: is in use; choose another --port")
     temporary = tempfile.mkdtemp(prefix="fgsearch-ray-", dir=folder_of_sockets())  # 0700
@@ -132,7 +135,8 @@ def _begun(folder: Path, there: Raylets, number: int, words: list[str]) -> Rayle
     words = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, f"--node-name={member.name}",
         "--node-ip-address=127.0.0.1", f"--num-cpus={member.cpus}", f"--num-gpus={member.gpus}",
-        f"--temp-dir={there.temporary}", f"--object-store-memory={_OBJECT_STORE_BYTES}", "--disable-usage-stats",
+        f"--temp-dir={there.temporary}/{number}",  # its own: nodes that start at once would choose one name of a socket
+        f"--object-store-memory={_OBJECT_STORE_BYTES}", "--disable-usage-stats",
         "--dashboard-agent-listen-port=0",
     ]
     with log.open("w") as said, lock.open("w") as held:
