@@ -104,7 +104,7 @@ def down(home: Path) -> bool:
 
 def _start_head(folder: Path, wanted: tuple[Member, ...], port: int) -> Raylets:
     if port in _OF_WORKERS:
-        raise ClusterError(f"port {port}: Ray keeps {_OF_WORKERS[0]}-{_OF_WORKERS[-1]} for workers; choose another --port")
+        raise ClusterError(f"port {port}: Ray keeps 10002-19999 for its workers; choose another --port")
     if not _free(port):
         raise ClusterError(f"port {port}: is in use; choose another --port")
     temporary = tempfile.mkdtemp(prefix="fgsearch-ray-", dir=folder_of_sockets())  # 0700
