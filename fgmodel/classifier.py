@@ -61,7 +61,7 @@ class Classifier:
     config: TrialConfig
     classes: tuple[str, ...]
     model: TwoStream
-    trunks: tuple[FrozenTrunk, FrozenTrunk] | None   # of both streams, where they are frozen: else the model has its own
+    trunks: tuple[FrozenTrunk, FrozenTrunk] | None   # of both streams, where frozen: else the model has them
     finder: Finder | None                            # None without a local stream
     device: str = "cpu"
 
@@ -91,13 +91,25 @@ class Classifier:
         size = max(self.config.data.image_size, self.config.data.patch_size)
         frames.decode()
 
+        @torch.inference_mode()
         def seen(rows: slice) -> Seen:
-            held = self._seen(pixels(frames.array[rows], self.device), boxes[rows].to(self.device))
-            return held if cells else held._replace(crops=held.crops[:, :0], cells=held.cells[:, :0])
+            held = self.seen(pixels(frames.array[rows], self.device), boxes[rows].to(self.device))
+            kept = held if cells else held._replace(crops=held.crops[:, :0], cells=held.cells[:, :0])
+            return Seen(*(each.cpu() for each in kept[:3]), Outputs(*(value.cpu() for value in held.outputs)))
 
         parts = list(each_batch(seen, range(len(frames)), size, self.device, images_a_row=max(1, boxes.shape[1])))
         outputs = Outputs(*(torch.cat(column) for column in zip(*(part.outputs for part in parts), strict=True)))
         return Seen(*(torch.cat(column) for column in zip(*(part[:3] for part in parts), strict=True)), outputs)
+
+    def seen(self, images: Float[Tensor, "B 3 S S"], boxes: Float[Tensor, "B N 4"]) -> Seen:
+        """Return what the model holds of frames (RGB in 0..1) and boxes: one batch, on its device."""
+        data = self.config.data
+        crops = cut(images, boxes, data.patch_size)                                               # B N 3 P P
+        whole = self._whole(resized(images, data.image_size))                                     # B D
+        cells = self._cells(crops)                                                                # B N D h w
+        looks = self.config.model.spatial_attention != "none"
+        outputs = self.model(whole, cells if looks else cells.mean(dim=(3, 4)))
+        return Seen(boxes, crops, cells, outputs)
 
     def logits(self, outputs: Outputs) -> Logits:
         """Return the logits of both streams together and of each."""
@@ -112,16 +124,6 @@ class Classifier:
             return np.empty((len(frames), 0, 4), np.int16)
         best = 1 if self.config.data.evaluation_patches == "top1" else None
         return self.finder.boxes(frames)[:, :best]
-
-    @torch.inference_mode()
-    def _seen(self, images: Float[Tensor, "B 3 S S"], boxes: Float[Tensor, "B N 4"]) -> Seen:
-        data = self.config.data
-        crops = cut(images, boxes, data.patch_size)                                               # B N 3 P P
-        whole = self._whole(resized(images, data.image_size))                                     # B D
-        cells = self._cells(crops)                                                                # B N D h w
-        looks = self.config.model.spatial_attention != "none"
-        outputs = self.model(whole, cells if looks else cells.mean(dim=(3, 4)))
-        return Seen(boxes.cpu(), crops.cpu(), cells.cpu(), Outputs(*(value.cpu() for value in outputs)))
 
     def _whole(self, images: Float[Tensor, "B 3 s s"]) -> Float[Tensor, "B D"]:
         return self.trunks[0].pooled(images) if self.trunks else self.model.global_stream.features(images)

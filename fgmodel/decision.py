@@ -1,8 +1,9 @@
 """Which time step decided: an answer's lead over the next one, taken apart exactly (specification §6.4).
 
-T  time steps      N  patches      C  classes      H  width of the LSTM's states
 The fused logit is z = z_g + w z_l, and z_l = b + mean over patches of Σ_t α^t W H^t, all linear. So the lead of the
-class answered over the runner-up is the global stream's part, plus a part of each time step and of the bias, each w times.
+class answered over the runner-up is the global stream's part plus w times those of the time steps and of the bias.
+
+n  images      N  patches of each      T  time steps      H  width of the LSTM's states
 """
 
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ class Decision:
 
     @property
     def step(self) -> int:
-        """The time step that decided: of the steps on the lead's side the largest, counted from 1."""
-        return int((self.steps if self.lead >= 0 else -self.steps).argmax()) + 1
+        """The time step that gives the largest part, counted from 1."""
+        return int(self.steps.argmax()) + 1
 
     @property
     def patch(self) -> int:
@@ -50,14 +51,10 @@ class Decision:
         """Return who decided, in words."""
         answer, other, part = classes[self.answer], classes[self.runner_up], self.steps[self.step - 1]
         parts = ", ".join(f"t{t} {value:+.2f}" for t, value in enumerate(self.steps, 1))
-        without = self.lead - part
-        if part <= 0:
-            decided = f"No time step speaks for it: the global stream decided ({self.whole:+.2f})."
-        elif self.whole > part and self.whole - part >= abs(self.local - part):
-            decided = f"The global stream decided ({self.whole:+.2f}); of the time steps, step {self.step} most ({part:+.2f})."
-        else:
-            decided = f"Step {self.step} decided: {part:+.2f}, the largest part."
-        stays = "the answer would be the same" if without > 0 else f"'{other}' would lead"
+        decided = f"Step {self.step} decided, with the largest part ({part:+.2f})."
+        if self.whole > part:
+            decided = f"The global stream decided ({self.whole:+.2f}); of the time steps, {self.step} gives most."
+        stays = "the answer would be the same" if self.lead > part else f"'{other}' would lead"
         return (
             f"'{answer}' leads '{other}' by {self.lead:.2f} logits: {self.whole:+.2f} from the global stream, "
             f"{self.local:+.2f} from the local stream ({parts}, bias {self.bias:+.2f}). {decided} "

@@ -51,7 +51,7 @@ def require_steps(classifier: Classifier) -> None:
     if model.local_stream != "lstm":
         raise InputError(f"model.local_stream: this model's is '{model.local_stream}', without time steps to explain")
     if model.fusion == "probs":
-        raise InputError("model.fusion: this model adds probabilities, which has no exact parts; logits and logprobs have")
+        raise InputError("model.fusion: this model adds probabilities, which has no exact parts; logits have")
 
 
 def explain(classifier: Classifier, images: Sequence[Image.Image], names: Sequence[str]) -> list[Explanation]:

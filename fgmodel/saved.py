@@ -69,10 +69,10 @@ def save_model(
     path: Path, classifier: Classifier, trained: Mapping[str, str | int], test: Mapping[str, float], seeds: int = 1,
 ) -> About:
     """Keep a trained model in `path`, whole or not at all; return what its header says."""
-    find = classifier.finder
-    trunks = _trunks(classifier)
+    find, trunks = classifier.finder, _trunks(classifier)
+    settings = classifier.config.settings() | {"data.root": ""}   # where the images lay is no one's business
     about = About(
-        classes=classifier.classes, settings=classifier.config.settings() | {"data.root": ""},  # where the images lay is no one's business
+        classes=classifier.classes, settings=settings,
         boxes=Boxes(method=find.method, instead_of=find.instead_of, scale=find.scale) if find else None,
         trunks={role: trunk.model.weights_id for role, trunk in trunks.items()},
         trained=dict(trained), test=dict(test), seeds=seeds,

@@ -215,6 +215,8 @@ def retrain(
 
 
 app.command(epilog="Example: fgsearch predict finches-4 pictures/ --csv")(cli_use.predict)
+app.command(epilog="Example: fgsearch explain finches-4 bird.jpg --out explained")(cli_use.explain)
+app.command("export-onnx", epilog="Example: fgsearch export-onnx finches-4 --out model.onnx")(cli_use.export_onnx)
 
 
 @app.command(epilog="Example: fgsearch study table-5.1 --data finches --epochs 27 --set model.freeze_backbones=true")

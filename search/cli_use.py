@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from search.cli_options import HomeOption, JsonOption, UriOption, open_store, out
-from search.errors import InputError
+from search.errors import InputError, writing
 from search.home import Home
 
 if TYPE_CHECKING:
@@ -62,3 +62,42 @@ def _open(model: str, home: Path | None, tracking_uri: str | None) -> "Saved":
 def _boxes(saved: "Saved") -> str:
     find = saved.classifier.finder
     return find.said() if find else "none: the model has no local stream"
+
+
+def explain(
+    model: Model,
+    images: Images,
+    to: Annotated[Path, typer.Option("--out", help="The folder to write a picture an image into.")] = Path("explained"),
+    home: HomeOption = None,
+    tracking_uri: UriOption = None,
+) -> None:
+    """Draw why: patch boxes, a heatmap a time step, the attention curve, and in words which step decided."""
+    from search.explain import explain_to
+    from search.predict import image_files
+    from search.screen import Steps, preparing
+
+    files, saved = image_files(images), _open(model, home, tracking_uri)
+    with preparing(Console(stderr=True, highlight=False, quiet=not sys.stderr.isatty())) as progress:
+        told, unusable = explain_to(to, saved.classifier, files, Steps(progress))
+    for path, words in told:
+        out.print(f"{path}: {words}", soft_wrap=True)
+    if unusable:
+        raise InputError(*unusable)
+
+
+def export_onnx(
+    model: Model,
+    to: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("model.onnx"),
+    home: HomeOption = None,
+    tracking_uri: UriOption = None,
+) -> None:
+    """Write a model as ONNX, once onnxruntime gives PyTorch's answers: frame and boxes in, probabilities out."""
+    from fgmodel.onnx_file import export_onnx as write
+
+    saved = _open(model, home, tracking_uri)
+    with writing(to):
+        checked = write(saved.classifier, to)
+    out.print(
+        f"{to}: {to.stat().st_size / 1e6:.1f} MB; onnxruntime's probabilities differ from PyTorch's by "
+        f"{checked.difference:.1g} at most", soft_wrap=True,
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -16,8 +17,10 @@ from fgmodel.training import Run, best_device
 from search.bundle import Origin
 from search.errors import InputError, writing
 from search.home import Home
-from search.mlflow_store import Store
 from search.screen import Steps, preparing
+
+if TYPE_CHECKING:
+    from search.mlflow_store import Store
 
 REGISTRY = "models:/"
 

@@ -84,8 +84,9 @@ def predictions(
     """Yield what the model says of each file, in order."""
     for start in range(0, len(files), BATCH):
         held = [_read(path) for path in files[start : start + BATCH]]
-        images = [(path, image) for path, image in zip(files[start:], held, strict=False) if isinstance(image, Image.Image)]
-        told = iter(predict(classifier, [image for _, image in images], [str(path) for path, _ in images]))
+        images = [image for image in held if isinstance(image, Image.Image)]
+        names = [str(path) for path, image in zip(files[start:], held, strict=False) if isinstance(image, Image.Image)]
+        told = iter(predict(classifier, images, names))
         yield from (image if isinstance(image, Unusable) else next(told) for image in held)
         progress("images", min(start + BATCH, len(files)), len(files))
 

@@ -60,7 +60,8 @@ def register(store: Store, run: Run, folder: Path, about: About, origin: Origin)
     with store.client() as client:
         if not _found(client, name):
             client.create_registered_model(name, description=f"The best of search {origin.search}, retrained.")
-        made = client.create_model_version(name, f"runs:/{run.id}/{FOLDER}", run.id, tags, description=_story(about, origin))
+        source, story = f"runs:/{run.id}/{FOLDER}", _story(about, origin)
+        made = client.create_model_version(name, source, run.id, tags, description=story)
         held = client.get_registered_model(name).aliases.get(ALIAS)
         best = held is None or _rank(tags) >= _rank(client.get_model_version(name, held).tags)
         if best:
@@ -162,10 +163,12 @@ def _story(about: About, origin: Origin) -> str:
     """Return what a person reads on the version's page."""
     address = f"models:/{PREFIX}{origin.search}@{ALIAS}"
     rows = [f"| {name} | {value:.4f} |" for name, value in about.test.items()]
-    return "\n".join([
+    chosen = (
         f"Trial #{origin.trial} of search `{origin.search}`, trained again on train and validation: "
-        f"{about.trained['epochs']} epochs, seed {about.trained['seed']}.",
-        "", f"| measured once, mean of {about.seeds} seeds | |", "|---|---|", *rows, "",
+        f"{about.trained['epochs']} epochs, seed {about.trained['seed']}."
+    )
+    return "\n".join([
+        chosen, "", f"| measured once, mean of {about.seeds} seeds | |", "|---|---|", *rows, "",
         f"Chosen by validation: {origin.said()}.", "",
         f"`fgsearch predict {address} IMAGE`, or as a server `mlflow models serve -m {address} --env-manager local`.",
     ])

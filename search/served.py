@@ -1,9 +1,10 @@
 """A registered model as MLflow runs it: image files in, rows out, the numbers of `fgsearch predict`.
 
 MLflow keeps this file beside the model and executes it where the model is loaded ("models from code"): nothing is
-pickled. It runs wherever fgsearch is installed: `mlflow models serve -m models:/fgsearch-NAME@best --env-manager local`.
+pickled. It runs where fgsearch is installed: `mlflow models serve -m models:/fgsearch-NAME@best --env-manager local`.
 """
 
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -23,8 +24,6 @@ class Served(PythonModel):
 
     def load_context(self, context: Any) -> None:  # noqa: ANN401  MLflow's, without a type
         """Read the model."""
-        from pathlib import Path  # noqa: PLC0415
-
         self.saved: Saved = read_model(Path(context.artifacts["model"]), best_device())
         self.one_at_a_time = Lock()   # each answer takes all threads by itself
 

@@ -41,10 +41,10 @@ class Finder:
 
 
 def finder(config: TrialConfig, dataset: Dataset, train: Frames, trunk: FrozenTrunk) -> Finder:
-    """Return what finds boxes for a model of `config`; a method that learns has learned on `train` and is not fitted again.
+    """Return what finds boxes for a model of `config`: its method, with what that learned of the train images.
 
-    Boxes of a file, and `parts`, belong to the images of the data set. New images then get those of the method that made
-    the file; where that is not known those of `ddt`, or, of drawn birds, of `peaks` (docs/patches.md: the best there).
+    Boxes of a file, and `parts`, belong to the images of the data set. New images then get those of the method that
+    made the file; where that is not known those of `ddt`, or for drawn birds of `peaks` (docs/patches.md: best there).
     """
     data = config.data
     method = _method(data.patches, dataset.name == "finches")
