@@ -115,7 +115,7 @@ def test_a_mistake_is_one_line_and_status_2(words, said, model, fgsearch, tmp_pa
     (tmp_path / "empty").mkdir()
     shutil.copytree(model[0].parent, tmp_path / "models")
     places = {"IMAGE": str(model[1].files[0]), "HOME": str(tmp_path), "EMPTY": str(tmp_path / "empty")}
-    words = [part if part not in places else places[part] for part in words]
+    words = [places.get(part, part) for part in words]
     words = [part.replace("IMAGE/", f"{places['IMAGE']}/") for part in words]
     status, out, wrong = fgsearch(*words, "--home", tmp_path)
     assert status == 2
