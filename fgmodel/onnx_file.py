@@ -4,6 +4,7 @@ B  images      N  patches of each      S  pixels of the frame      C  classes   
 Finding boxes stays outside: it is no network. What the file computes is compared with PyTorch before it counts.
 """
 
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from fgmodel import store
 from fgmodel.classifier import Classifier
 from fgmodel.errors import InputError
+from fgmodel.frozen import HeldTrunk
 
 TOLERANCE = 1e-3    # of a probability; measured with EfficientNet-Lite0: 2e-6
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -29,15 +31,29 @@ class Checked(NamedTuple):
     images: int
 
 
+@dataclass(frozen=True)
+class _Direct(HeldTrunk):
+    """A trunk that is one graph: no batches of its own, which depend on how many images there are."""
+
+    def maps(self, images: Float[Tensor, "B 3 s s"]) -> Float[Tensor, "B D h w"]:
+        cells: Tensor = self.model(images)
+        return cells
+
+
 class _Whole(nn.Module):
     """From the frame's pixels and boxes to probabilities: resizing, cutting, both streams, their fusion."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.classifier = classifier
-        self.model = classifier.model
+        self.model = classifier.model   # named, for the exporter to find their weights
+        self.trunks = nn.ModuleList()
         if classifier.trunks:
-            self.trunks = nn.ModuleList(trunk.model for trunk in classifier.trunks[: 2 if classifier.finder else 1])
+            whole, local = classifier.trunks
+            used = [whole.model, (local if classifier.finder else whole).model]   # without a stream its trunk is none
+            self.trunks.extend(used)
+            whole, local = (_Direct(t.name, t.weights, held=m) for t, m in zip((whole, local), used, strict=True))
+            classifier = replace(classifier, trunks=(whole, local))
+        self.classifier = classifier
 
     def forward(self, frame: Float[Tensor, "B 3 S S"], boxes: Float[Tensor, "B N 4"]) -> tuple[Tensor, ...]:
         seen = self.classifier.seen(frame, boxes)

@@ -6,7 +6,7 @@ Its header says in JSON what the model is (`About`); its tensors are the streams
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fgmodel import store
-from fgmodel.backbones import Backbone, backbone, freeze
+from fgmodel.backbones import backbone, freeze
 from fgmodel.classifier import Classifier
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError, SettingError
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.extraction.finder import Finder
-from fgmodel.frozen import FrozenTrunk
+from fgmodel.frozen import FrozenTrunk, HeldTrunk
 from fgmodel.model import TwoStream
 from fgmodel.prepare import extraction_trunk, stream_trunks
 
@@ -118,23 +118,15 @@ def _about(path: Path, metadata: dict[str, str] | None) -> About:
         raise InputError(f"{path}: is {what}, no model; fgsearch retrain writes {FILE} beside it")
     try:
         about = About.model_validate(json.loads(said))
-    except (ValidationError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: its header is not that of a model: {str(error).splitlines()[0]}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise InputError(f"{path}: its header is not that of a model: {where}: {problem['msg']}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: its header is not that of a model: it is no JSON") from None
     if about.format != FORMAT:
         raise InputError(f"{path}: a model in format {about.format}; this version reads {FORMAT}")
     return about
-
-
-@dataclass(frozen=True)
-class _Held(FrozenTrunk):
-    """A frozen trunk whose weights came in a model file."""
-
-    loaded: Backbone | None = field(default=None, compare=False)
-
-    @property
-    def model(self) -> Backbone:
-        assert self.loaded is not None
-        return self.loaded
 
 
 @dataclass(frozen=True)
@@ -189,7 +181,7 @@ class _Read:
         ))
         loaded.weights_id = weights
         self._fill(loaded, f"trunk/{weights}/", f"of the {role} trunk, '{trunk.name}'")
-        return _Held(**vars(trunk), loaded=loaded.to(self.device))
+        return HeldTrunk(**vars(trunk), held=loaded.to(self.device))
 
     def _fill(self, module: torch.nn.Module, prefix: str, whose: str) -> None:
         held, wanted = self._under(prefix), module.state_dict()

@@ -60,7 +60,7 @@ def register(store: Store, run: Run, folder: Path, about: About, origin: Origin)
     with store.client() as client:
         if not _found(client, name):
             client.create_registered_model(name, description=f"The best of search {origin.search}, retrained.")
-        source, story = f"runs:/{run.id}/{FOLDER}", _story(about, origin)
+        source, story = f"{client.get_run(run.id).info.artifact_uri}/{FOLDER}", _story(about, origin)
         made = client.create_model_version(name, source, run.id, tags, description=story)
         held = client.get_registered_model(name).aliases.get(ALIAS)
         best = held is None or _rank(tags) >= _rank(client.get_model_version(name, held).tags)
