@@ -1,6 +1,7 @@
 """`fgsearch predict`, `explain`, `export-onnx`: what a retrained model is used for."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,10 +54,10 @@ def predict(
 
 
 def _open(model: str, home: Path | None, tracking_uri: str | None) -> "Saved":
-    from search.model_folder import REGISTRY, open_model
+    from search.model_folder import open_model
 
     place = Home.find(home)
-    return open_model(model, place, open_store(place, tracking_uri) if model.startswith(REGISTRY) else None)
+    return open_model(model, place, partial(open_store, place, tracking_uri))
 
 
 def _boxes(saved: "Saved") -> str:

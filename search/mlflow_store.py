@@ -279,6 +279,7 @@ def _quiet_mlflow() -> Any:  # noqa: ANN401 MLflow's types are partial
         "DO_NOT_TRACK": "true",
         "MLFLOW_LOGGING_LEVEL": "CRITICAL",                # else a locked database is a traceback on the user's screen
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",            # retrying is ours: theirs takes 4 minutes, and doubles runs
     })
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(SECONDS_A_CALL))

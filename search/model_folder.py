@@ -1,6 +1,6 @@
 """The folder a retraining leaves: its model as one file that is enough by itself, found again by path or name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,16 +48,16 @@ def keep_model(
         )
 
 
-def open_model(given: str, home: Home, store: "Store | None" = None) -> Saved:
+def open_model(given: str, home: Home, registry: "Callable[[], Store]") -> Saved:
     """Return the model a person means: a folder of fgsearch retrain, its file, a name, or models:/NAME@ALIAS.
 
+    `registry` opens MLflow's store, which takes seconds, for such an address only.
     Raises InputError: where there is none, with the nearest name.
     """
     if given.startswith(REGISTRY):
         from search.registry import fetched  # noqa: PLC0415  MLflow takes two seconds
 
-        assert store is not None   # the command opens it for such an address
-        path = fetched(store, given)
+        path = fetched(registry, given)
     else:
         path = _path(given, home)
     return read_model(path, best_device())

@@ -8,6 +8,7 @@ import math
 import re
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from io import BytesIO
@@ -69,14 +70,15 @@ def register(store: Store, run: Run, folder: Path, about: About, origin: Origin)
     return Version(name, str(made.version), best)
 
 
-def fetched(store: Store, address: str) -> Path:
-    """Return the model file of models:/NAME@ALIAS or models:/NAME/VERSION, brought here.
+def fetched(opens: Callable[[], Store], address: str) -> Path:
+    """Return the model file of models:/NAME@ALIAS or models:/NAME/VERSION, brought here from the store that `opens` opens.
 
     Raises InputError: where it is no such address, or there is no such model, with the nearest.
     """
     said = ADDRESS.fullmatch(address)
     if said is None:
         raise InputError(f"'{address}': write it as models:/{PREFIX}NAME@{ALIAS} or models:/{PREFIX}NAME/VERSION")
+    store = opens()
     try:
         with store.client() as client:
             version = _version(store, client, said)

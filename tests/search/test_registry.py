@@ -57,6 +57,9 @@ class Retrained:
         self.pets = pets(base / "pets")
         self.store = Store(default_uri(self.home.path), self.home.path / "artifacts")
 
+    def opens(self) -> Store:
+        return self.store
+
     def trial(self, number: int, value: float, confirmed: Confirmation | None = None):
         config = TrialConfig.from_settings(SMALL | {"data.root": str(self.pets)})
         data = prepare(config, self.home.cache)
@@ -85,7 +88,7 @@ def test_the_winner_is_registered_with_all_that_belongs_to_it(pets_home) -> None
         version = client.get_model_version_by_alias("fgsearch-pets", "best")
         folder = Path(client.download_artifacts(version.run_id, "model"))
     assert version.tags["fgsearch.trial"] == "3"
-    assert float(version.tags["test/accuracy"]) == pytest.approx(open_model("pets-3", pets_home.home).about.test["test/accuracy"], abs=1e-4)
+    assert float(version.tags["test/accuracy"]) == pytest.approx(open_model("pets-3", pets_home.home, pets_home.opens).about.test["test/accuracy"], abs=1e-4)
     assert "Trial #3 of search `pets`" in version.description
     assert (folder / "artifacts" / "bundle.yaml").read_text().startswith("# bundle.yaml: trial 3 of search pets")
     assert json.loads((folder / "artifacts" / "test.json").read_text())["test/accuracy"].keys() == {"0", "1"}
@@ -105,7 +108,7 @@ def test_nothing_that_is_registered_is_pickled(pets_home) -> None:
 @pytest.mark.slow
 def test_a_served_model_answers_over_http_with_the_numbers_of_predict(pets_home) -> None:
     files = sorted(pets_home.pets.rglob("*.png"))[::5]
-    saved = open_model("models:/fgsearch-pets@best", pets_home.home, pets_home.store)
+    saved = open_model("models:/fgsearch-pets@best", pets_home.home, pets_home.opens)
     expected = [each.row() for each in predictions(saved.classifier, files)]
     with served(pets_home) as address:
         rows = [{"image": base64.b64encode(file.read_bytes()).decode()} for file in files]
@@ -138,7 +141,7 @@ def test_the_alias_stays_with_the_trial_that_validation_prefers(pets_home) -> No
 ])  # fmt: skip
 def test_what_is_not_registered_is_told_with_the_nearest(address, said, pets_home) -> None:
     with pytest.raises(InputError) as error:
-        fetched(pets_home.store, address)
+        fetched(pets_home.opens, address)
     assert said in str(error.value)
 
 
