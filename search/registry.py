@@ -71,7 +71,7 @@ def register(store: Store, run: Run, folder: Path, about: About, origin: Origin)
 
 
 def fetched(opens: Callable[[], Store], address: str) -> Path:
-    """Return the model file of models:/NAME@ALIAS or models:/NAME/VERSION, brought here from the store that `opens` opens.
+    """Return the model file of models:/NAME@ALIAS or models:/NAME/VERSION, brought here; `opens` opens the store.
 
     Raises InputError: where it is no such address, or there is no such model, with the nearest.
     """
