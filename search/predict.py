@@ -32,7 +32,7 @@ class Prediction:
     def row(self) -> dict[str, str | float]:
         """Return the same as one flat row: of a CSV file, of a served model's answer."""
         (name, probability), *others = self.top
-        named = {"class": name, "probability": probability}
+        named: dict[str, str | float] = {"class": name, "probability": probability}
         streams = {"global": self.global_stream, **({"local": self.local_stream} if self.local_stream else {})}
         for stream, (name, probability) in streams.items():
             named |= {f"{stream}_class": name, f"{stream}_probability": probability}
