@@ -59,7 +59,7 @@ def heatmap_figure(
             _draw_box(row[0], truth[number], size)
         row[0].set_title(name, fontsize="small", loc="left")
         for axes, step in zip(row[1:], steps, strict=True):
-            _draw_heat(_bare(axes), patch, of_image[step - 1])
+            draw_heat(_bare(axes), patch, of_image[step - 1])
             _mark(axes, step, right=bool(right[step - 1]))
     colours = figure.axes[1].images[-1]
     figure.colorbar(colours, ax=grid, label=f"{label},\neach map scaled to 0..1", shrink=0.6)
@@ -157,7 +157,8 @@ def _accuracies(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return right.mean(axis=0), first + difference.low, first + difference.high
 
 
-def _draw_heat(axes: Axes, patch: np.ndarray, heat: np.ndarray) -> None:
+def draw_heat(axes: Axes, patch: np.ndarray, heat: np.ndarray) -> None:
+    """Draw a map of 0..1 over a patch in grey; where it is NaN, that no cell speaks for the class."""
     grey = patch.mean(axis=2)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
     axes.imshow(heat, cmap="viridis", vmin=0, vmax=1, alpha=0.6)

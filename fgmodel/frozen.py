@@ -6,7 +6,7 @@ Legend: B images, S pixels of the frame, s pixels of the trunk's input, D channe
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
 
@@ -53,6 +53,19 @@ class FrozenTrunk:
     def pooled(self, images: Float[Tensor, "B 3 s s"]) -> Float[Tensor, "B D"]:
         """Return the maps' global averages (Eq. 3.3), in full precision."""
         return self.maps(images).mean(dim=(2, 3))
+
+
+@dataclass(frozen=True)
+class HeldTrunk(FrozenTrunk):
+    """A trunk whose weights came some other way, as in a model's file."""
+
+    held: Backbone | None = field(default=None, compare=False)
+
+    @property
+    def model(self) -> Backbone:
+        """The trunk, frozen."""
+        assert self.held is not None
+        return self.held
 
 
 def batch_size(size: int, device: str) -> int:

@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,14 +21,14 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def read_rgb(path: Path) -> Image.Image:
+def read_rgb(file: Path | BinaryIO) -> Image.Image:
     """Return the decoded image in RGB: transparency over white, 16 bits scaled to 8, every other mode converted.
 
     The orientation in EXIF is left alone: boxes refer to the pixels as stored.
     Raises NotAnImage: for a file that is unreadable, truncated, no image, tiny, or would unpack to far too much.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             _require_size(image)
             image.load()
             return _rgb(image)

@@ -12,7 +12,7 @@ import typer
 from cluster.errors import ClusterError
 from cluster.private import without_password
 from cluster.token import use_token
-from search import cli_cluster, cli_patches, cli_run, cli_services
+from search import cli_cluster, cli_patches, cli_run, cli_services, cli_use
 from search.cli_data import data
 from search.cli_options import (
     AddressOption,
@@ -214,6 +214,11 @@ def retrain(
 
     place = Home.find(home)
     run(bundle, range(seeds), root, place, open_store(place, tracking_uri), out)
+
+
+app.command(epilog="Example: fgsearch predict finches-4 pictures/ --csv")(cli_use.predict)
+app.command(epilog="Example: fgsearch explain finches-4 bird.jpg --out explained")(cli_use.explain)
+app.command("export-onnx", epilog="Example: fgsearch export-onnx finches-4 --out model.onnx")(cli_use.export_onnx)
 
 
 @app.command(epilog="Example: fgsearch study table-5.1 --data finches --epochs 27 --set model.freeze_backbones=true")

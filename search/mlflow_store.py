@@ -144,10 +144,23 @@ class Store:
         except AwayError as error:
             raise RefusedError(f"artifact {name}: {error}") from None
 
-    def attach_folder(self, run: Run, folder: Path) -> None:
-        """Keep every file of a folder with a run."""
+    def attach_folder(self, run: Run, folder: Path, without: str = "") -> None:
+        """Keep the files of a folder with a run, but for the one that is kept elsewhere."""
         with self._calls():
-            self._client.log_artifacts(run.id, str(folder))
+            for path in sorted(folder.iterdir()):
+                if path.name != without:
+                    self._client.log_artifact(run.id, str(path))
+
+    @property
+    def mlflow(self) -> Any:  # noqa: ANN401 MLflow's types are partial
+        """MLflow itself."""
+        return self._mlflow
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """Give MLflow's client to who asks it for more, the registry's; what goes wrong is told as everywhere here."""
+        with self._calls():
+            yield self._client
 
     def settle(self) -> None:
         """Let SQLite count its rows: ordering 10,000 runs by a metric then takes 0.1 s, not 8."""
@@ -271,6 +284,7 @@ def _quiet_mlflow() -> Any:  # noqa: ANN401 MLflow's types are partial
         "DO_NOT_TRACK": "true",
         "MLFLOW_LOGGING_LEVEL": "CRITICAL",                # else a locked database is a traceback on the user's screen
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",            # retrying is ours: theirs takes 4 minutes, and doubles runs
     })
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(SECONDS_A_CALL))

@@ -13,8 +13,10 @@ from rich.progress import Progress
 from fgmodel.config import TrialConfig
 from fgmodel.metrics import Evaluation
 from fgmodel.prepare import prepare
+from fgmodel.saved import FILE, About
 from fgmodel.training import Diverged, Run, best_device
 from fgmodel.trial_data import TrialData, whole
+from search import mlflow_store
 from search.bundle import Bundle, read_bundle, write_bundle
 from search.errors import InputError, writing
 from search.history import load, space_of
@@ -22,6 +24,8 @@ from search.home import Home
 from search.journal import Journal, OpenedTest, now
 from search.manifest import difference
 from search.mlflow_store import Store, StoreError
+from search.model_folder import keep_model
+from search.registry import Version, register
 from search.screen import Steps, preparing
 from search.tracking import log_retrain, replay
 
@@ -47,6 +51,10 @@ class Result:
         """Return a measure of every seed."""
         return [float(getattr(evaluation, measure)) for evaluation in self.evaluations]
 
+    def means(self) -> dict[str, float]:
+        """Return the mean of every measure over the seeds, by its metric's name."""
+        return {f"test/{measure}": statistics.mean(self.values(measure)) for measure in self.measures}
+
     def said(self, measure: str) -> str:
         """Return mean ± standard deviation over the seeds."""
         values = self.values(measure)
@@ -70,8 +78,9 @@ def retrain(path: Path, seeds: Sequence[int], root: str | None, home: Home, stor
     folder = home.path / "models" / f"{bundle.origin.search}-{bundle.origin.trial}"
     result = Result(bundle, tuple(seeds), tuple(run.test(test) for run in runs), len(test.labels), folder)
     _save(result, runs)
+    about = keep_model(folder, runs[0], bundle.origin, result.means(), len(seeds), home, console)
     _say(result, console)
-    _log(result, begun, home, store, console)
+    _log(result, about, begun, home, store, console)
     return result
 
 
@@ -137,12 +146,18 @@ def _save(result: Result, runs: list[Run]) -> None:
         (result.folder / "test.json").write_text(json.dumps(measured, indent=2) + "\n")
 
 
-def _log(result: Result, begun: datetime, home: Home, store: Store, console: Console) -> None:
+def _log(result: Result, about: About, begun: datetime, home: Home, store: Store, console: Console) -> None:
     origin, name = result.bundle.origin, result.bundle.origin.search
     journal = home.journal(name) if name in home.names() else None
-    means = {f"test/{measure}": statistics.mean(result.values(measure)) for measure in result.measures}
+    means = result.means()
     spreads = {f"test/{m}_sd": statistics.stdev(result.values(m)) for m in result.measures if len(result.seeds) > 1}
     tags = {"fgsearch.search": name, "fgsearch.trial": str(origin.trial), "fgsearch.seeds": str(len(result.seeds))}
+    registered: list[Version] = []
+
+    def keep(run: mlflow_store.Run) -> None:
+        store.attach_folder(run, result.folder, without=FILE)  # the registered model holds it
+        registered.append(register(store, run, result.folder, about, origin))
+
     try:
         where = log_retrain(
             store,
@@ -152,7 +167,7 @@ def _log(result: Result, begun: datetime, home: Home, store: Store, console: Con
             metrics=means | spreads,
             times=(begun, now()),
             tags=tags,
-            artifacts=result.folder,
+            keep=keep,
         )
         if journal:
             replay(journal, space_of(load(journal)), store)  # the parent's tag that test was opened
@@ -160,6 +175,8 @@ def _log(result: Result, begun: datetime, home: Home, store: Store, console: Con
         console.print(f"MLflow does not take this result ({error}); it is in {result.folder}", soft_wrap=True)
         return
     console.print(f"  run      {where} in {store.where}", soft_wrap=True)
+    for version in registered:
+        console.print(f"  registry {version.said()}, version {version.number}", soft_wrap=True)
 
 
 def _say(result: Result, console: Console) -> None:
@@ -167,3 +184,4 @@ def _say(result: Result, console: Console) -> None:
         note = f"   ({len(result.seeds)} seeds, {result.images} images)" if measure == "accuracy" else ""
         console.print(f"test/{measure:<16} {result.said(measure)}{note}")
     console.print(f"  model    {result.folder}", soft_wrap=True)
+    console.print(f"  predict  fgsearch predict {result.folder} IMAGE", soft_wrap=True)

@@ -4,7 +4,7 @@ Nothing that goes wrong here reaches the search: what a server that is away keep
 when it is back, or by the next launch of the same name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from threading import Condition, Thread
@@ -12,7 +12,7 @@ from typing import Any
 
 from search.errors import InputError
 from search.journal import Opened, Reader
-from search.mlflow_store import Point, RefusedError, Store, StoreError
+from search.mlflow_store import Point, RefusedError, Run, Store, StoreError
 from search.projection import Projection, search_id, texts
 from search.space import Space
 
@@ -47,10 +47,12 @@ def log_retrain(
     times: tuple[datetime, datetime],
     tags: Mapping[str, str],
     artifacts: Path | None = None,
+    keep: Callable[[Run], object] | None = None,
 ) -> str:
     """Write one retraining as a run under its search's and return its address; raises StoreError where it cannot.
 
-    `journal_path` is None for a bundle that came without its search; `times` are its start and end.
+    `journal_path` is None for a bundle that came without its search; `times` are its start and end. `keep` does
+    what else belongs to the run before it counts as finished.
     """
     identity = {"fgsearch.kind": "retrain", **tags}
     if journal_path and isinstance(opened := next(Reader(journal_path).new(), None), Opened):
@@ -62,6 +64,8 @@ def log_retrain(
     store.write(run, points, texts(settings), {"fgsearch.state": "completed"})
     if artifacts:
         store.attach_folder(run, artifacts)
+    if keep:
+        keep(run)
     store.set_status(run, "FINISHED", times[1])
     return store.address(run)
 

@@ -38,7 +38,8 @@ def extract(
     path = boxes_path(method, frames, trunk, count, scale)
     with store.building(path, "boxes", frames.progress) as must_build:
         if must_build:
-            found = extractor.find(Task(frames, train, count, extractor.trunk(trunk)))
+            cut = extractor.trunk(trunk)
+            found = extractor.find(Task(frames, extractor.fit(train, cut), count, cut))
             boxes = to_pixels(enlarged(found.boxes, scale or extractor.scale), frames.size)
             write_patches(path, Patches(boxes, found.scores, frames.size, method), frames.names, path.stem)
     return read_patches(path, frames.names)

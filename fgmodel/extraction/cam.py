@@ -18,7 +18,7 @@ from torch import Tensor
 from fgmodel.cache import STEP, Frames, trunk_maps
 from fgmodel.extraction.boxes import heat_boxes
 from fgmodel.extraction.fits import kept_fit
-from fgmodel.extraction.task import Extractor, Found, Task, in_batches, tensor
+from fgmodel.extraction.task import Extractor, Fit, Found, Task, in_batches, tensor
 from fgmodel.frozen import FrozenTrunk
 
 SIZE = 320      # px, as for ddt: both read the same maps
@@ -49,13 +49,13 @@ class Head:
 
 def find(task: Task) -> Found:
     """Return boxes around the peaks of each image's activation."""
-    head = fitted(task.train, task.trunk)
+    head = Head(**task.fit)
     maps = trunk_maps(task.frames, task.trunk, SIZE)
     return in_batches(task, lambda part: heat_boxes(head.activation(tensor(maps[part])), task.count))
 
 
-def fitted(train: Frames, trunk: FrozenTrunk) -> Head:
-    """Return the head of the train images."""
+def fitted(train: Frames, trunk: FrozenTrunk) -> Fit:
+    """Return the fields of the train images' head."""
 
     def fit() -> dict[str, Tensor]:
         maps = trunk_maps(train, trunk, SIZE)
@@ -63,7 +63,7 @@ def fitted(train: Frames, trunk: FrozenTrunk) -> Head:
         return vars(regression(torch.cat(pooled), torch.from_numpy(train.dataset.labels[train.rows])))
 
     path = train.path("patches", ".cam.npz", SIZE, DECAY, trunk.identity())
-    return Head(**kept_fit(path, "class activation head", train.progress, fit))
+    return kept_fit(path, "class activation head", train.progress, fit)
 
 
 def regression(pooled: Float[Tensor, "n D"], labels: Int[Tensor, " n"]) -> Head:

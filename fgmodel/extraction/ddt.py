@@ -18,7 +18,7 @@ from torch import Tensor
 from fgmodel.cache import STEP, Frames, trunk_maps
 from fgmodel.extraction.boxes import heat_boxes
 from fgmodel.extraction.fits import kept_fit
-from fgmodel.extraction.task import Extractor, Found, Task, in_batches, tensor
+from fgmodel.extraction.task import Extractor, Fit, Found, Task, in_batches, tensor
 from fgmodel.frozen import FrozenTrunk
 from fgmodel.progress import Progress, silent
 
@@ -39,21 +39,19 @@ class Component:
 
 def find(task: Task) -> Found:
     """Return boxes around the peaks of each image's projection."""
-    component = fitted(task.train, task.trunk)
+    component = Component(**task.fit)
     maps = trunk_maps(task.frames, task.trunk, SIZE)
     return in_batches(task, lambda part: heat_boxes(component.project(tensor(maps[part])), task.count))
 
 
-def fitted(train: Frames, trunk: FrozenTrunk) -> Component:
-    """Return the component of the train images."""
+def fitted(train: Frames, trunk: FrozenTrunk) -> Fit:
+    """Return the fields of the train images' component."""
 
     def fit() -> dict[str, Tensor]:
-        component = principal_component(trunk_maps(train, trunk, SIZE), train.progress)
-        return {"mean": component.mean, "direction": component.direction}
+        return vars(principal_component(trunk_maps(train, trunk, SIZE), train.progress))
 
     path = train.path("patches", ".ddt.npz", SIZE, trunk.identity())
-    kept = kept_fit(path, "principal component", train.progress, fit)
-    return Component(kept["mean"], kept["direction"])
+    return kept_fit(path, "principal component", train.progress, fit)
 
 
 def principal_component(maps: np.ndarray, progress: Progress = silent) -> Component:

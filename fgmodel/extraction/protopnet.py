@@ -20,7 +20,7 @@ from fgmodel.extraction.boxes import above_percentile
 from fgmodel.extraction.fits import kept_fit
 from fgmodel.extraction.prototype_training import Inputs, Recipe, Training, new_net
 from fgmodel.extraction.prototypes import PrototypeNet, similarity
-from fgmodel.extraction.task import Batch, Extractor, Found, Task, in_batches
+from fgmodel.extraction.task import Batch, Extractor, Fit, Found, Task, in_batches
 from fgmodel.frozen import FrozenTrunk
 from fgmodel.splits import divide
 
@@ -31,7 +31,7 @@ BATCH = 16                                        # images a call: their similar
 
 def find(task: Task, recipe: Recipe) -> Found:
     """Return the boxes of the N prototypes most like each image, of whatever class."""
-    net = fitted(task.train, task.trunk, recipe)
+    net = restored(task.fit, task.trunk, recipe)
     inputs = Inputs(task.frames, task.trunk, recipe)
     return in_batches(task, lambda part: activation_boxes(net, inputs.plain(part), task.count), BATCH)
 
@@ -47,12 +47,12 @@ def activation_boxes(net: PrototypeNet, images: Float[Tensor, "B c H W"], count:
     return above_percentile(chosen.flatten(0, 1)).reshape(*which.shape, 4), scores
 
 
-def fitted(train: Frames, trunk: FrozenTrunk, recipe: Recipe) -> PrototypeNet:
-    """Return the network fitted on the train images; its file also holds the held-out accuracy after each push."""
+def fitted(train: Frames, trunk: FrozenTrunk, recipe: Recipe) -> Fit:
+    """Return the network fitted on the train images, and the held-out accuracy after each push."""
     dataset = train.dataset
-    net = new_net(trunk, len(dataset.classes), recipe)
 
     def fit() -> dict[str, Tensor]:
+        net = new_net(trunk, len(dataset.classes), recipe)
         labels = dataset.labels[train.rows]
         (fold,) = divide(labels, dataset.classes, DataConfig(validation=recipe.held_out, seed=recipe.seed))
         on_device = torch.from_numpy(labels).to(trunk.device)
@@ -61,8 +61,13 @@ def fitted(train: Frames, trunk: FrozenTrunk, recipe: Recipe) -> PrototypeNet:
 
     path = train.path("patches", f".{'protopnet_trained' if recipe.trains_trunk else 'protopnet'}.npz",
                       asdict(recipe), trunk.identity())
-    kept = kept_fit(path, "prototypes", train.progress, fit)
-    net.load_state_dict({name: tensor for name, tensor in kept.items() if name != "held_out_accuracy"})
+    return kept_fit(path, "prototypes", train.progress, fit)
+
+
+def restored(fit: Fit, trunk: FrozenTrunk, recipe: Recipe) -> PrototypeNet:
+    """Return the network that was fitted."""
+    net = new_net(trunk, len(fit["head.weight"]), recipe)
+    net.load_state_dict({name: tensor for name, tensor in fit.items() if name != "held_out_accuracy"})
     return net.eval()
 
 

@@ -1,6 +1,6 @@
 """What every extractor is given and gives, and what several of them do to boxes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -13,13 +13,16 @@ from fgmodel.frozen import FrozenTrunk
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """Boxes (B N 4, fractions) and scores (B N) of some of the images."""
 
+Fit: TypeAlias = Mapping[str, torch.Tensor]
+"""What a method learned of the train images and of no others (thesis §8.1); empty where it learns nothing."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """Find `count` boxes for each image of `frames`; whatever is fitted is fitted on `train` alone (thesis §8.1)."""
+    """Find `count` boxes for each image of `frames`, by what was fitted on the train images."""
 
     frames: Frames
-    train: Frames
+    fit: Fit
     count: int
     trunk: FrozenTrunk
 
@@ -32,8 +35,9 @@ class Found:
     scores: np.ndarray   # (n,N)   float32
 
 
-def unfitted(_train: Frames, _trunk: FrozenTrunk) -> None:
-    """Do nothing: the method fits nothing."""
+def unfitted(_train: Frames, _trunk: FrozenTrunk) -> Fit:
+    """Return nothing: the method fits nothing."""
+    return {}
 
 
 def one_pass(_images: int) -> float:
@@ -49,7 +53,7 @@ class Extractor:
     scale: float
     size: int = 0             # px at which the trunk sees an image; 0 where it sees none
     stride16: bool = False    # which of the trunk's maps it reads
-    fit: Callable[[Frames, FrozenTrunk], object] = unfitted   # what `find` would do first, for who runs many of those
+    fit: Callable[[Frames, FrozenTrunk], Fit] = unfitted   # on the train images, with the trunk as `trunk` cuts it
     passes: Callable[[int], float] = one_pass   # what a train split of so many images costs, the fit included, in
     #                                             passes of the trunk over them
 

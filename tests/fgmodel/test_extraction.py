@@ -137,7 +137,7 @@ def test_ddt_projects_test_images_on_what_train_images_taught(by_ddt):
     cache, [_, (train, _)] = by_ddt
     (kept,) = (cache / "patches").glob("*.ddt.npz")
     assert "-train-" in kept.name
-    assert np.array_equal(np.load(kept)["direction"], fitted(train, LITE).direction.numpy())
+    assert np.array_equal(np.load(kept)["direction"], fitted(train, LITE)["direction"].numpy())
 
 
 def test_each_split_s_maps_are_kept_once_for_all_methods(by_ddt):

@@ -9,7 +9,7 @@ from fgmodel.cache import Frames
 from fgmodel.config import DataConfig
 from fgmodel.datasets import open_dataset
 from fgmodel.errors import InputError
-from fgmodel.extraction.protopnet import FROZEN, TRAINED, activation_boxes, find, fitted
+from fgmodel.extraction.protopnet import FROZEN, TRAINED, activation_boxes, find, fitted, restored
 from fgmodel.extraction.prototype_training import foreign, loss, push
 from fgmodel.extraction.prototypes import PrototypeNet, Seen, similarity
 from fgmodel.extraction.task import Task
@@ -112,7 +112,7 @@ def test_a_fit_is_kept_and_serves_both_splits_the_same_every_time(recipe, tmp_pa
     found = []
     for cache in (tmp_path / "a", tmp_path / "b"):
         train, test = (frames_of(cache, split) for split in ("train", "test"))
-        found.append([find(Task(frames, train, 4, TINY), recipe) for frames in (test, train)])
+        found.append([find(Task(frames, fitted(train, TINY, recipe), 4, TINY), recipe) for frames in (test, train)])
         (kept,) = (cache / "patches").glob("*.npz")
         assert "-train-" in kept.name
         assert np.load(kept)["held_out_accuracy"].shape == (1,)
@@ -125,16 +125,18 @@ def test_a_fit_is_kept_and_serves_both_splits_the_same_every_time(recipe, tmp_pa
 def test_a_trained_trunk_learns_and_a_frozen_one_does_not(tmp_path):
     train = frames_of(tmp_path, "train")
     start = TINY.model.state_dict()
-    net = fitted(train, TINY, replace(TRAINED, size=96, **FAST))
+    recipe = replace(TRAINED, size=96, **FAST)
+    net = restored(fitted(train, TINY, recipe), TINY, recipe)
     moved = [name for name, value in net.trunk.named_parameters() if name in start and not torch.equal(value, start[name])]
     assert moved
-    assert not list(fitted(train, TINY, replace(FROZEN, size=128, **FAST)).trunk.parameters())
+    recipe = replace(FROZEN, size=128, **FAST)
+    assert not list(restored(fitted(train, TINY, recipe), TINY, recipe).trunk.parameters())
     assert all(not p.requires_grad for p in TINY.model.parameters())
 
 
 def test_prototypes_are_cells_of_train_images(tmp_path):
     train, recipe = frames_of(tmp_path, "train"), replace(FROZEN, size=128, **FAST)
-    net = fitted(train, TINY, recipe)
+    net = restored(fitted(train, TINY, recipe), TINY, recipe)
     from fgmodel.cache import trunk_maps
     latent = net.latent(torch.from_numpy(trunk_maps(train, TINY, 128).astype(np.float32)))
     labels = torch.from_numpy(train.dataset.labels[train.rows])

@@ -1,0 +1,80 @@
+"""The local stream beside another classifier, as docs/use.md shows it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fgmodel.losses import two_stream_loss
+from fgmodel.plugin import PluggedIn
+
+DOCS = Path(__file__).parents[2] / "docs" / "use.md"
+
+
+def example() -> str:
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL) if "PluggedIn" in block]
+    return code
+
+
+def two_birds():
+    """Return batches of bright pictures and dark ones, noisy."""
+    chance = torch.Generator().manual_seed(0)
+    labels = torch.arange(8) % 2
+    return [(0.4 * torch.rand(8, 3, 96, 96, generator=chance) + 0.5 * labels[:, None, None, None], labels)] * 12
+
+
+def test_the_example_in_the_docs_runs_and_learns():
+    given = {"batches": two_birds()}
+    code = example()
+    assert len([line for line in code.splitlines() if line.strip() and "import" not in line]) == 10
+    exec(code.replace("num_classes=200", "num_classes=2").replace("classes=200", "classes=2"), given)  # as a reader would
+    both = given["both"]
+    images, labels = given["batches"][0]
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(both(images).local_logits.mean(dim=1), labels)
+    assert loss < 0.5   # of two classes told by chance, ln 2 = 0.69
+
+
+def test_logits_are_summed_as_in_the_thesis():
+    both = PluggedIn(Bright(), classes=2, hidden_size=4, time_steps=2, patches=2, patch_size=64, weight=0.5).eval()
+    images = torch.rand(3, 3, 96, 96)
+    with torch.no_grad():
+        outputs = both(images)
+        assert torch.allclose(both.fused(outputs), Bright()(images) + 0.5 * outputs.local_logits.mean(dim=1))
+
+
+def test_boxes_of_your_own_are_looked_at_instead():
+    both = PluggedIn(Bright(), classes=2, hidden_size=4, time_steps=2, patch_size=64).eval()
+    images = torch.zeros(1, 3, 96, 96)
+    images[..., 48:] = 1
+    left, right = torch.tensor([[[0.0, 0, 40, 90]]]), torch.tensor([[[56.0, 0, 96, 90]]])
+    with torch.no_grad():
+        first, again, other = both(images, left), both(images, left), both(images, right)
+    assert torch.equal(first.local_logits, again.local_logits)
+    assert not torch.allclose(first.local_logits, other.local_logits)
+
+
+def test_only_what_can_learn_has_gradients():
+    both = PluggedIn(Bright(), classes=2, hidden_size=4, time_steps=2, patches=1, patch_size=64)
+    from fgmodel.config import LossConfig
+
+    outputs = both(torch.rand(2, 3, 96, 96))
+    labels = torch.tensor([0, 1])
+    torch.autograd.backward(two_stream_loss(outputs.global_logits, outputs.local_logits[:, 0], labels, LossConfig()).total)
+    assert all(p.grad is None for p in both.local_stream.trunk.parameters())
+    assert all(p.grad is not None for name, p in both.local_stream.named_parameters() if not name.startswith("trunk"))
+
+
+class Bright(nn.Module):
+    """A classifier of two classes: dark and bright."""
+
+    def forward(self, images):
+        mean = images.mean(dim=(1, 2, 3))
+        return torch.stack([1 - mean, mean], dim=1)
+
+
+@pytest.fixture(autouse=True)
+def _same():
+    torch.manual_seed(0)
