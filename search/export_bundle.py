@@ -116,7 +116,7 @@ says what differs, a line each. A file that was changed by hand is refused.
 | file | holds |
 |---|---|
 | bundle.yaml | every setting; its search, trial, seeds, versions, the digests of data, split, boxes and journal |
-| images.jsonl | every image: its class, train or test, the {fold} in which it validates, sha256; not the images themselves |
+| images.jsonl | every image's class, part, the {fold} in which it validates, and sha256; not the images themselves |
 | patches/ | the boxes the local stream looked at in training; {made} |
 | requirements.txt | every package as it was: `pip install -r requirements.txt` |
 | code.diff | what was changed of fgsearch's code since commit {origin.code.commit}; absent where nothing was |

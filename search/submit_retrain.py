@@ -48,28 +48,16 @@ def retrain_there(
     """
     packed, jobs = unpack(path), Jobs(address)
     folder = _folder(home, packed)
-    order = _read(folder / "job.json")
-    if order is None or order.address != jobs.address or not jobs.active(order.id):
-        needs = _require_fit(packed, jobs)
-        _require_paths(packed, root)
+    order = _running(jobs, folder, (seeds, root, threads))
+    if order is None:
         order = Order(
             id=f"fgsearch-retrain-{folder.stem}-{secrets.token_hex(4)}", address=jobs.address,
             bundle=packed.copy(folder).name, seeds=seeds, root=root, threads=threads, code=versions()["fgsearch"],
         )
-        keep(folder / "job.json", order.model_dump_json(indent=1))
-        keep_login(folder, tracking_uri)
-        words = ["cluster", "retrain", folder.name, "--home", str(home.path)]
-        jobs.submit(order.id, shlex.join([*program(ship=ship), *words]), packages() if ship else [], needs)
+        _submit(order, packed, jobs, folder, home, tracking_uri, ship=ship)
     where = f" and {without_password(tracking_uri)}" if tracking_uri else ""
     console.print(f"{order.id}: on {order.address}{where}; Ctrl-C leaves it running, this command again shows it")
-    try:
-        for said in jobs.follow(order.id):
-            console.print(said, end="", soft_wrap=True, markup=False)
-    except KeyboardInterrupt:
-        console.print(f"{order.id}: goes on")
-        return
-    if (state := jobs.status(order.id)) != "SUCCEEDED":
-        raise InputError(last_line(jobs.logs(order.id)) or f"{order.id}: ended as {state}, without a word")
+    _follow(order, jobs, console)
 
 
 def received(home: Home, name: str) -> tuple[Order, Path, str | None]:
@@ -84,6 +72,39 @@ def received(home: Home, name: str) -> tuple[Order, Path, str | None]:
     if differs := differences({"fgsearch": order.code}, {"fgsearch": versions()["fgsearch"]}):
         raise InputError(f"the machine that submitted {differs.replace(', here ', ', the node ')}, or use --ship")
     return order, folder / order.bundle, take_login(folder)
+
+
+def _running(jobs: Jobs, folder: Path, asked: tuple[int, str | None, int | None]) -> Order | None:
+    """Return the order of the model's job that waits or runs; raises InputError where other things were asked of it."""
+    order = _read(folder / "job.json")
+    if order is None or order.address != jobs.address or not jobs.active(order.id):
+        return None
+    if (order.seeds, order.root, order.threads) != asked:
+        said = f"is retrained already, as {order.id}, with --seeds {order.seeds} or other options than these"
+        raise InputError(f"{folder.stem}: {said}; wait for its end")
+    return order
+
+
+def _submit(
+    order: Order, packed: Packed, jobs: Jobs, folder: Path, home: Home, tracking_uri: str | None, *, ship: bool,
+) -> None:
+    needs = _require_fit(packed, jobs)
+    _require_paths(packed, order.root)
+    keep(folder / "job.json", order.model_dump_json(indent=1))
+    keep_login(folder, tracking_uri)
+    words = ["cluster", "retrain", folder.name, "--home", str(home.path)]
+    jobs.submit(order.id, shlex.join([*program(ship=ship), *words]), packages() if ship else [], needs)
+
+
+def _follow(order: Order, jobs: Jobs, console: Console) -> None:
+    try:
+        for said in jobs.follow(order.id):
+            console.print(said, end="", soft_wrap=True, markup=False)
+    except KeyboardInterrupt:
+        console.print(f"{order.id}: goes on")
+        return
+    if (state := jobs.status(order.id)) != "SUCCEEDED":
+        raise InputError(last_line(jobs.logs(order.id)) or f"{order.id}: ended as {state}, without a word")
 
 
 def _require_fit(packed: Packed, jobs: Jobs) -> tuple[float, float]:
