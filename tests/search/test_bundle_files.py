@@ -19,6 +19,11 @@ IMAGE_LIST = [Image(image="wren/Vögel 1.png", label="wren", part="train", fold=
 BESIDE = {IMAGES: lines(IMAGE_LIST), BOXES["train"]: b"boxes", "README.md": b"# Trial 3\n", "requirements.txt": b"torch==2\n", "code.diff": b"+ x\n"}
 
 
+def same(bundle) -> bool:
+    """Whether it is the one that was written; a list of milestones comes back as a list, in settings as in YAML."""
+    return (bundle.origin, bundle.config()) == (WHOLE.origin, WHOLE.config())
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     pack(WHOLE, BESIDE, tmp_path / "best")
@@ -35,7 +40,7 @@ def zipped(tmp_path) -> Path:
 def test_a_bundle_comes_back_as_it_was_written(name, tmp_path):
     pack(WHOLE, BESIDE, tmp_path / name)
     packed = unpack(tmp_path / name)
-    assert packed.bundle == WHOLE
+    assert same(packed.bundle)
     assert packed.images == tuple(IMAGE_LIST)
     assert packed.digests == {"wren/Vögel 1.png": "ab", "wren/2.png": "cd"}
     assert {file: packed.files[file] for file in BESIDE} == BESIDE
@@ -44,7 +49,8 @@ def test_a_bundle_comes_back_as_it_was_written(name, tmp_path):
 def test_a_lone_yaml_file_is_a_bundle_with_nothing_beside_it(tmp_path):
     write_bundle(WHOLE, tmp_path / "best.yaml")
     packed = unpack(tmp_path / "best.yaml")
-    assert (packed.bundle, packed.images, packed.boxes(tmp_path)) == (WHOLE, (), None)
+    assert same(packed.bundle)
+    assert (packed.images, packed.boxes(tmp_path)) == ((), None)
 
 
 def test_the_same_bundle_is_the_same_zip(zipped, tmp_path):
