@@ -34,6 +34,7 @@ class Facts:
     smallest: int       # train images of the class that has fewest
     side: int           # px: the median image's shorter side
     skipped: int        # files that are no usable images
+    cut: bool           # no test split was given: a part of each class is held out
     cpus: int
     gpus: int
 
@@ -57,7 +58,7 @@ def facts(found: DataReport, gpus: int) -> Facts:
     return Facts(
         root=str(found.root), layout=found.layout, classes=len(there.classes), train=int(there.train.sum()),
         test=int((~there.train).sum()), smallest=int(counts[few]), side=int(np.median(sides)),
-        skipped=len(there.skipped), cpus=os.cpu_count() or 1, gpus=gpus,
+        skipped=len(there.skipped), cut=found.layout == "folders" and not (found.root / "train").is_dir(), cpus=os.cpu_count() or 1, gpus=gpus,
     )
 
 
@@ -86,8 +87,7 @@ def fitting_trials(seconds: Callable[[int], float], limit: float) -> int:
 def _fixed(given: Facts) -> list[tuple[str, str, str]]:
     frame, image, patch = _sizes(given)
     rows = [
-        ("data.dataset", given.layout, "train/ and test/ folders, or a fifth of each class is held out for test"
-         if given.layout == "folders" else "its own lists say what is train and test"),
+        ("data.dataset", given.layout, "a fifth of each class is held out for test" if given.cut else "with its own test"),
         ("data.root", _quoted(given.root), "take the whole path to launch from elsewhere or on a cluster"),
     ]
     if given.skipped:
@@ -178,7 +178,7 @@ def _patches(given: Facts) -> int:
 def _validation(given: Facts) -> tuple[str, str, str]:
     if given.train < FEW:
         folds = min(3, given.smallest)
-        return "data.folds", str(folds), "cross-validation: so few images cannot spare a part that only validates"
+        return "data.folds", str(folds), "cross-validation: so few images cannot spare a part of them"
     share = 0.2 if given.train < 10_000 else 0.1
     return "data.validation", str(share), "of train, held out to compare trials by"
 
@@ -199,7 +199,7 @@ def _machine(given: Facts) -> str:
 
 
 def _row(name: str, value: str, why: str) -> str:
-    return f"  {f'{name}: {value}':<72} # {why}"
+    return f"  {f'{name}: {value}':<64} # {why}"
 
 
 def _quoted(path: str) -> str:

@@ -10,7 +10,7 @@ from search.new_space import FEWEST_TRIALS, Facts, fitting_trials, space_text
 from search.space import Space, read_space
 from tests.search.test_cli import fgsearch, here, picture  # noqa: F401 fixtures
 
-LEAVES = Facts(root="leaves", layout="folders", classes=6, train=240, test=60, smallest=30, side=400, skipped=0, cpus=2, gpus=0)
+LEAVES = Facts(root="leaves", layout="folders", classes=6, train=240, test=60, smallest=30, side=400, skipped=0, cut=True, cpus=2, gpus=0)
 
 
 def written(given: Facts, folder: Path, trials: int = 32) -> Space:
