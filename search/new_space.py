@@ -58,7 +58,8 @@ def facts(found: DataReport, gpus: int) -> Facts:
     return Facts(
         root=str(found.root), layout=found.layout, classes=len(there.classes), train=int(there.train.sum()),
         test=int((~there.train).sum()), smallest=int(counts[few]), side=int(np.median(sides)),
-        skipped=len(there.skipped), cut=found.layout == "folders" and not (found.root / "train").is_dir(), cpus=os.cpu_count() or 1, gpus=gpus,
+        skipped=len(there.skipped), cut=found.layout == "folders" and not (found.root / "train").is_dir(),
+        cpus=os.cpu_count() or 1, gpus=gpus,
     )
 
 
@@ -87,7 +88,7 @@ def fitting_trials(seconds: Callable[[int], float], limit: float) -> int:
 def _fixed(given: Facts) -> list[tuple[str, str, str]]:
     frame, image, patch = _sizes(given)
     rows = [
-        ("data.dataset", given.layout, "a fifth of each class is held out for test" if given.cut else "with its own test"),
+        ("data.dataset", given.layout, f"{'a fifth of each class is held out' if given.cut else 'its own part is'} for test"),
         ("data.root", _quoted(given.root), "take the whole path to launch from elsewhere or on a cluster"),
     ]
     if given.skipped:
