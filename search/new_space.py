@@ -88,7 +88,7 @@ def fitting_trials(seconds: Callable[[int], float], limit: float) -> int:
 def _fixed(given: Facts) -> list[tuple[str, str, str]]:
     frame, image, patch = _sizes(given)
     rows = [
-        ("data.dataset", given.layout, f"{'a fifth of each class is held out' if given.cut else 'its own part is'} for test"),
+        ("data.dataset", given.layout, f"{'a fifth of each class' if given.cut else 'its own part'} is for test"),
         ("data.root", _quoted(given.root), "take the whole path to launch from elsewhere or on a cluster"),
     ]
     if given.skipped:
