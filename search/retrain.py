@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.datasets import Dataset, open_dataset
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.metrics import Evaluation
 from fgmodel.prepare import prepare
@@ -79,11 +79,11 @@ def retrain(
         bundle = _placed(packed, root, folder)
         config = bundle.config()
         with preparing(console) as progress:
+            images = require_same_images(packed, config, home, Steps(progress))
             train = _train_data(packed, config, home, folder, Steps(progress), console)
             kept.begin(config, train, here(), console)
             runs = train_seeds(config, seeds, whole(train), kept, progress, console)
-        images = int(open_dataset(config.data, home.cache).rows("test").size)
-        _record_opening(bundle, tuple(seeds), images, kept, home, console)
+        _record_opening(bundle, tuple(seeds), int(images.rows("test").size), kept, home, console)
         with preparing(console) as progress:
             test = prepare(config, home.cache, "test", Steps(progress), best_device())
         result = Result(bundle, tuple(seeds), tuple(run.test(test) for run in runs), len(test.labels), folder)
@@ -99,17 +99,19 @@ def model_folder(bundle: Bundle, home: Home) -> Path:
     return home.path / "models" / f"{bundle.origin.search}-{bundle.origin.trial}"
 
 
-def require_same_data(
-    bundle: Bundle, config: TrialConfig, data: TrialData, home: Home, digests: dict[str, str] | None = None,
-) -> None:
-    """Raise InputError naming what changed when the data are not those of the search.
-
-    `digests` are those of its images, where the bundle brought them.
-    """
-    then, now = bundle.origin.data, data
-    if then.fingerprint != now.fingerprint:
-        what = changes(digests, config, home) if digests else difference(home, bundle.origin.search, config)
+def require_same_images(packed: Packed, config: TrialConfig, home: Home, steps: Steps) -> Dataset:
+    """Return the images; raises InputError naming what changed when they are not those of the search."""
+    dataset, origin = open_dataset(config.data, home.cache, steps), packed.bundle.origin
+    if dataset.fingerprint != origin.data.fingerprint:
+        brought = packed.digests  # of the search's images, where the bundle has them
+        what = changes(brought, config, home) if brought else difference(home, origin.search, config)
         raise InputError(f"{config.data.root or config.data.dataset}: the images are not those of the search: {what}")
+    return dataset
+
+
+def require_same_data(bundle: Bundle, config: TrialConfig, data: TrialData) -> None:
+    """Raise InputError naming what changed when boxes or validation cut are not those of the search."""
+    then, now = bundle.origin.data, data
     if then.patches != now.patches:
         what = f"the patch boxes are not those of the search ({then.patches} then, {now.patches} now)"
         raise InputError(f"{config.data.patches}: {what}")
@@ -157,7 +159,7 @@ def _train_data(
         others = int((before.boxes != train.boxes).any(axis=(1, 2)).sum())
         said = f"{config.data.patches} finds others here on {others} of {len(train.names)} images"
         console.print(f"differs: patch boxes: {said}; those of the bundle are trained on", soft_wrap=True)
-    require_same_data(packed.bundle, config, train, home, packed.digests)
+    require_same_data(packed.bundle, config, train)
     return train
 
 
