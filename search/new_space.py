@@ -160,7 +160,7 @@ def _sizes(given: Facts) -> tuple[int, int, int]:
         return 128, 96, 64     # they are enlarged: a trunk's cell is 32 px
     if given.side <= 200:
         return 192, 128, 96
-    if given.side <= 320:
+    if given.side <= 280:
         return 256, 160, 128   # as spaces/finches.yaml
     return (448, 320, 160) if given.frozen else (448, 448, 224)  # as spaces/cub-frozen.yaml, cub.yaml
 
@@ -200,7 +200,7 @@ def _machine(given: Facts) -> str:
 
 
 def _row(name: str, value: str, why: str) -> str:
-    return f"  {f'{name}: {value}':<64} # {why}"
+    return f"  {f'{name}: {value}':<70} # {why}"
 
 
 def _quoted(path: str) -> str:
