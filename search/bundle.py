@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fgmodel.config import DEFAULTS, TrialConfig
+from search.environment import Environment
 from search.errors import InputError, Problems, SettingError, writing
 from search.home import SEARCH_NAME
 from search.yaml_file import Document, read_document
@@ -58,6 +59,13 @@ class Code(_Frozen):
     dirty: bool
 
 
+class Record(_Frozen):
+    """The search's journal when the configuration was exported: its first `lines` lines have this digest."""
+
+    sha256: str
+    lines: int
+
+
 class Origin(_Frozen):
     """Where a configuration comes from."""
 
@@ -70,6 +78,9 @@ class Origin(_Frozen):
     seeds: dict[str, int]  # of the sampler, the data and the trial
     code: Code
     packages: dict[str, str]
+    journal: Record | None = None            # these three: None in files from before they were kept
+    environment: Environment | None = None   # where it was exported
+    resources: dict[str, float] | None = None  # what a trial held: cpu, gpu
 
     def said(self) -> str:
         """Return the validation result in a few words."""
@@ -96,20 +107,11 @@ def packages() -> dict[str, str]:
 
 def write_bundle(bundle: Bundle, path: Path) -> None:
     """Write `bundle` as YAML that opens with how to use it; a file cut short never replaces a whole one."""
-    origin = bundle.origin
-    head = (
-        f"# {path.name}: trial {origin.trial} of search {origin.search}, exported {origin.exported}. "
-        f"Retrain with: fgsearch retrain {path.name}\n"
-    )
-    held = bundle.model_dump(mode="json")
-    body = yaml.safe_dump(held, sort_keys=False, allow_unicode=True)
-    if yaml.safe_load(body) != held:  # PyYAML loses U+0085 and its like unless it escapes what is not ASCII
-        body = yaml.safe_dump(held, sort_keys=False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
             with temporary.open("w", encoding="utf-8") as file:
-                file.write(head + body)
+                file.write(as_yaml(bundle, path.name))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -117,9 +119,27 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def as_yaml(bundle: Bundle, name: str) -> str:
+    """Return `bundle` as YAML that opens with how to use it, as the file `name`."""
+    origin = bundle.origin
+    head = (
+        f"# {name}: trial {origin.trial} of search {origin.search}, exported {origin.exported}. "
+        f"Retrain with: fgsearch retrain {name}\n"
+    )
+    held = bundle.model_dump(mode="json")
+    body = yaml.safe_dump(held, sort_keys=False, allow_unicode=True)
+    if yaml.safe_load(body) != held:  # PyYAML loses U+0085 and its like unless it escapes what is not ASCII
+        body = yaml.safe_dump(held, sort_keys=False)
+    return head + body
+
+
 def read_bundle(path: Path) -> Bundle:
     """Return the bundle in `path`; raises InputError with the line of what is wrong."""
-    document = read_document(path)
+    return bundle_of(read_document(path))
+
+
+def bundle_of(document: Document) -> Bundle:
+    """Return the bundle a document holds; raises InputError with the line of what is wrong."""
     try:
         bundle = Bundle.model_validate(document.values)
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """Validates a search before anything starts: data, patches and resources, and says how long it will take."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,10 @@ class Report:
     def seconds(self) -> float:
         """Seconds from launch to the end with all workers busy."""
         return self.preparation_seconds + self.epoch_seconds * self.epochs / self.space.search.workers
+
+    def of(self, space: Space) -> "Report":
+        """Return the report of a space that differs only in how many trials it has."""
+        return replace(self, space=space, epochs=expected_epochs(space.search))
 
     def document(self) -> dict[str, Any]:
         """Return the report for a script."""

@@ -12,7 +12,7 @@ import typer
 from cluster.errors import ClusterError
 from cluster.private import without_password
 from cluster.token import use_token
-from search import cli_cluster, cli_patches, cli_run, cli_services, cli_use
+from search import cli_cluster, cli_export, cli_new, cli_patches, cli_run, cli_services, cli_use
 from search.cli_data import data
 from search.cli_options import (
     AddressOption,
@@ -186,34 +186,9 @@ def browse(
     serve(tracking_uri or default_uri(place.path), place.path / "artifacts", port, out)
 
 
-@app.command(epilog="Example: fgsearch export finches --out best.yaml")
-def export(
-    name: Name,
-    to: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("best.yaml"),
-    trial: Annotated[int | None, typer.Option("--trial", help="Another trial than the best.")] = None,
-    home: HomeOption = None,
-) -> None:
-    """Write the best configuration, with everything needed to repeat it, to one file."""
-    from search.export import export as write
-
-    bundle = write(Home.find(home), name, to, trial)
-    out.print(f"{to}: trial #{bundle.origin.trial} of {name}, {bundle.origin.said()}")
-    out.print(f"  retrain  fgsearch retrain {to}")
-
-
-@app.command(epilog="Example: fgsearch retrain best.yaml --seeds 3")
-def retrain(
-    bundle: Annotated[Path, typer.Argument(help="A file written by fgsearch export.")],
-    seeds: Annotated[int, typer.Option("--seeds", help="How many runs, with seeds 0, 1, …", min=1, max=100)] = 3,
-    root: Annotated[str | None, typer.Option("--root", help="Where the images lie now, if they moved.")] = None,
-    home: HomeOption = None,
-    tracking_uri: UriOption = None,
-) -> None:
-    """Train an exported configuration on train and validation, and open the test split once."""
-    from search.retrain import retrain as run
-
-    place = Home.find(home)
-    run(bundle, range(seeds), root, place, open_store(place, tracking_uri), out)
+app.command(epilog="Example: fgsearch export finches --bundle best.zip")(cli_export.export)
+app.command(epilog="Example: fgsearch retrain best.zip --seeds 3")(cli_export.retrain)
+app.command(epilog="Example: fgsearch new my/pictures")(cli_new.new)
 
 
 app.command(epilog="Example: fgsearch predict finches-4 pictures/ --csv")(cli_use.predict)

@@ -77,6 +77,18 @@ def drive(name: Name, home: HomeOption = None) -> None:
         run(space, name, place, "auto", uri, f"fgsearch resume {name}")
 
 
+@app.command("retrain", hidden=True)
+def drive_retrain(name: Name, home: HomeOption = None) -> None:
+    """Retrain what was submitted: what its job runs, on the node it was given."""
+    from search.cli_options import open_store
+    from search.retrain import retrain
+    from search.submit_retrain import received
+
+    place = Home.find(home)
+    order, bundle, uri = received(place, name)
+    retrain(bundle, range(order.seeds), order.root, place, open_store(place, uri), out, order.threads)
+
+
 def _each(what: str, given: str, nodes: int) -> list[int]:
     parts = given.split(",")
     if not all(part.strip().isdigit() for part in parts) or len(parts) not in (1, nodes):

@@ -1,12 +1,13 @@
 """Exports the best configuration of a search as a bundle."""
 
+import hashlib
 import math
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fgmodel.config import DEFAULTS, TrialConfig
-from search import confirm
-from search.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, packages, write_bundle
+from search import confirm, environment
+from search.bundle import Bundle, Code, Confirmation, Data, Origin, Record, Validation, packages, write_bundle
 from search.errors import InputError
 from search.history import History, Trial, space_of
 from search.home import Home, code_version
@@ -15,7 +16,14 @@ from search.space import Search
 
 
 def export(home: Home, name: str, to: Path, number: int | None = None) -> Bundle:
-    """Write the best trial at the highest rung (or trial `number`) to `to` and return it.
+    """Write the best trial at the highest rung (or trial `number`) to `to` and return it; raises as `chosen` does."""
+    bundle = chosen(home, name, number)
+    write_bundle(bundle, to)
+    return bundle
+
+
+def chosen(home: Home, name: str, number: int | None = None) -> Bundle:
+    """Return the best trial at the highest rung, or trial `number`, with its origin.
 
     Raises InputError: when there is no such search or trial, none has finished a rung, or the journal lacks a line.
     """
@@ -30,9 +38,16 @@ def export(home: Home, name: str, to: Path, number: int | None = None) -> Bundle
         )
     fixed = {key: value for key, value in launched.reference.items() if key not in {p.name for p in space.tune}}
     config = TrialConfig.from_settings({**DEFAULTS, **fixed, **trial.settings})
-    bundle = Bundle(settings=config.settings(), origin=_origin(space.search, history, launched, name, trial, config))
-    write_bundle(bundle, to)
-    return bundle
+    record = _record(home.journal(name))
+    origin = _origin(space.search, history, launched, name, trial, config, record)
+    return Bundle(settings=config.settings(), origin=origin)
+
+
+def _record(journal: Path) -> Record:
+    """Return what names the journal as it is, up to its last whole line."""
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    return Record(sha256=hashlib.sha256(whole).hexdigest(), lines=whole.count(b"\n"))
 
 
 def _confirmed(search: Search, history: History, trial: Trial) -> Confirmation | None:
@@ -51,7 +66,7 @@ def _launched(home: Home, name: str, history: History) -> Launched:
 
 
 def _origin(
-    search: Search, history: History, launched: Launched, name: str, trial: Trial, config: TrialConfig,
+    search: Search, history: History, launched: Launched, name: str, trial: Trial, config: TrialConfig, record: Record,
 ) -> Origin:
     version, commit, dirty = code_version()
     return Origin(
@@ -72,4 +87,7 @@ def _origin(
         seeds={"sampler": search.sampler.seed, "data": config.data.seed, "trial": config.seed},
         code=Code(version=version, commit=commit, dirty=dirty),
         packages=packages(),
+        journal=record,
+        environment=environment.here(),
+        resources=launched.resources or None,
     )

@@ -18,13 +18,19 @@ def write_manifest(home: Home, name: str, config: TrialConfig) -> None:
 
 def difference(home: Home, name: str, config: TrialConfig) -> str:
     """Return what changed in the images since the search began: the first three files, and how many more."""
-    now, path = _digests(config, home), _path(home, name)
+    path = _path(home, name)
     if not path.is_file():
-        return f"there are {len(now)} images now; the list of then is not in {path.parent}"
+        return f"there are {len(_digests(config, home))} images now; the list of then is not in {path.parent}"
     try:
         then: dict[str, str] = dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"{path}: is damaged, so it cannot be told what changed in the images") from None
+    return changes(then, config, home)
+
+
+def changes(then: dict[str, str], config: TrialConfig, home: Home) -> str:
+    """Return what changed since the images had the digests `then`, in the words of `difference`."""
+    now = _digests(config, home)
     changed = [f"{image} changed" for image in then if image in now and now[image] != then[image]]
     missing = [f"{image} is missing" for image in then if image not in now]
     added = [f"{image} is new" for image in now if image not in then]

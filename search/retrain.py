@@ -1,4 +1,7 @@
-"""Trains an exported configuration on train and validation, over several seeds, and opens the test split once."""
+"""Trains an exported configuration on train and validation, over several seeds, and opens the test split once.
+
+Killed at any moment, the same command goes on: `search.seeds` keeps what was trained and that test was opened.
+"""
 
 import json
 import statistics
@@ -7,26 +10,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from fgmodel.config import TrialConfig
+from fgmodel.datasets import Dataset, open_dataset
+from fgmodel.extraction import EXTRACTORS
 from fgmodel.metrics import Evaluation
 from fgmodel.prepare import prepare
 from fgmodel.saved import FILE, About
-from fgmodel.training import Diverged, Run, best_device
+from fgmodel.training import Run, best_device
 from fgmodel.trial_data import TrialData, whole
 from search import mlflow_store
-from search.bundle import Bundle, read_bundle, write_bundle
+from search.bundle import Bundle, write_bundle
+from search.bundle_files import Packed, unpack
+from search.environment import differences, here
 from search.errors import InputError, writing
 from search.history import load, space_of
 from search.home import Home
 from search.journal import Journal, OpenedTest, now
-from search.manifest import difference
+from search.manifest import changes, difference
 from search.mlflow_store import Store, StoreError
 from search.model_folder import keep_model
 from search.registry import Version, register
 from search.screen import Steps, preparing
+from search.seeds import Unfinished, train_seeds, unfinished
 from search.tracking import log_retrain, replay
 
 MEASURES = ("accuracy", "accuracy_global", "accuracy_local", "nll")
@@ -62,34 +70,57 @@ class Result:
         return f"{statistics.mean(values):.3f}{spread}"
 
 
-def retrain(path: Path, seeds: Sequence[int], root: str | None, home: Home, store: Store, console: Console) -> Result:
+def retrain(
+    path: Path, seeds: Sequence[int], root: str | None, home: Home, store: Store, console: Console,
+    threads: int | None = None,
+) -> Result:
     """Return the test result of the bundle in `path`, trained anew with each seed; `root` is where the data lies now.
 
-    Raises InputError: when the bundle is no bundle, the data differ from the search's, or training diverges.
+    With as many threads as where it was exported, unless `threads` says otherwise; then the numbers are the same to the
+    bit wherever nothing differs that it names. Raises InputError: when the bundle is no bundle or was changed, the data
+    differ from the search's, another process retrains it, or training diverges.
     """
-    bundle, begun = read_bundle(path), now()
-    config = _configured(bundle, root)
-    with preparing(console) as progress:
-        train = prepare(config, home.cache, "train", Steps(progress), best_device())
-        require_same_data(bundle, config, train, home)
-        runs = [_train(config, seed, whole(train), progress) for seed in seeds]
-        test = prepare(config, home.cache, "test", Steps(progress), best_device())
-    _record_opening(bundle, tuple(seeds), len(test.labels), home, console)
-    folder = home.path / "models" / f"{bundle.origin.search}-{bundle.origin.trial}"
-    result = Result(bundle, tuple(seeds), tuple(run.test(test) for run in runs), len(test.labels), folder)
-    _save(result, runs)
-    about = keep_model(folder, runs[0], bundle.origin, result.means(), len(seeds), home, console)
-    _say(result, console)
-    _log(result, about, begun, home, store, console)
+    packed, begun = unpack(path), now()
+    folder = model_folder(packed.bundle, home)
+    with unfinished(home, folder.name) as kept:
+        _set_threads(packed.bundle, threads, console)
+        bundle = _placed(packed, root, folder)
+        config = bundle.config()
+        with preparing(console) as progress:
+            images = require_same_images(packed, config, home, Steps(progress))
+            train = _train_data(packed, config, home, folder, Steps(progress), console)
+            kept.begin(config, train, here(), console)
+            runs = train_seeds(config, seeds, whole(train), kept, progress, console)
+        _record_opening(bundle, tuple(seeds), int(images.rows("test").size), kept, home, console)
+        with preparing(console) as progress:
+            test = prepare(config, home.cache, "test", Steps(progress), best_device())
+        result = Result(bundle, tuple(seeds), tuple(run.test(test) for run in runs), len(test.labels), folder)
+        _save(result, runs)
+        about = keep_model(folder, runs[0], bundle.origin, result.means(), len(seeds), home, console)
+        _say(result, console)
+        _log(result, about, begun, home, store, console)
+        kept.end()
     return result
 
 
-def require_same_data(bundle: Bundle, config: TrialConfig, data: TrialData, home: Home) -> None:
-    """Raise InputError naming what changed when the data are not those of the search."""
-    then, now = bundle.origin.data, data
-    if then.fingerprint != now.fingerprint:
-        what = difference(home, bundle.origin.search, config)
+def model_folder(bundle: Bundle, home: Home) -> Path:
+    """Return the folder of a retrained model."""
+    return home.path / "models" / f"{bundle.origin.search}-{bundle.origin.trial}"
+
+
+def require_same_images(packed: Packed, config: TrialConfig, home: Home, steps: Steps) -> Dataset:
+    """Return the images; raises InputError naming what changed when they are not those of the search."""
+    dataset, origin = open_dataset(config.data, home.cache, steps), packed.bundle.origin
+    if dataset.fingerprint != origin.data.fingerprint:
+        brought = packed.digests  # of the search's images, where the bundle has them
+        what = changes(brought, config, home) if brought else difference(home, origin.search, config)
         raise InputError(f"{config.data.root or config.data.dataset}: the images are not those of the search: {what}")
+    return dataset
+
+
+def require_same_data(bundle: Bundle, config: TrialConfig, data: TrialData) -> None:
+    """Raise InputError naming what changed when boxes or validation cut are not those of the search."""
+    then, now = bundle.origin.data, data
     if then.patches != now.patches:
         what = f"the patch boxes are not those of the search ({then.patches} then, {now.patches} now)"
         raise InputError(f"{config.data.patches}: {what}")
@@ -98,38 +129,72 @@ def require_same_data(bundle: Bundle, config: TrialConfig, data: TrialData, home
         raise InputError(f"data.seed, data.validation, data.folds: {what}")
 
 
-def _configured(bundle: Bundle, root: str | None) -> TrialConfig:
-    return TrialConfig.from_settings({**bundle.settings, **({"data.root": root} if root else {})})
+def _set_threads(bundle: Bundle, threads: int | None, console: Console) -> None:
+    """Take the bundle's number of threads, or the one given, and say what may change last bits, a line each."""
+    then = bundle.origin.environment
+    if chosen := threads or (then and then.threads):
+        torch.set_num_threads(chosen)
+    if then is None:
+        return
+    found = differences(then, here())
+    for line in found:
+        console.print(f"differs: {line}", soft_wrap=True)
+    told = "so last bits may differ" if found else "the same versions, code, processor and threads as when exported"
+    console.print(f"exported {bundle.origin.exported}: {told}", soft_wrap=True)
 
 
-def _train(config: TrialConfig, seed: int, data: TrialData, progress: Progress) -> Run:
-    seeded = TrialConfig.from_settings({**config.settings(), "seed": seed})
-    run = Run(seeded, data, best_device())
-    step, epochs = Steps(progress), config.optim.epochs
-    try:
-        while run.epoch < epochs:
-            run.train_epoch()
-            step(f"training, seed {seed}", run.epoch, epochs)
-    except Diverged as error:
-        raise InputError(f"seed {seed}: {error}; export another trial: fgsearch export NAME --trial K") from None
-    return run
+def _placed(packed: Packed, root: str | None, folder: Path) -> Bundle:
+    """Return the bundle with the paths of this place: of the data, and of patch files that it brought along."""
+    bundle = packed.bundle
+    settings = {**bundle.settings, **({"data.root": root} if root else {})}
+    config = TrialConfig.from_settings(settings)
+    where = Path(config.data.root).expanduser()
+    if config.data.dataset != "finches" and not where.is_dir():
+        raise InputError(f"data.root: '{where}' is no folder; say where the images lie now: --root FOLDER")
+    if config.data.patches not in EXTRACTORS and (boxes := packed.boxes(folder)):
+        settings["data.patches"] = str(boxes)
+    return bundle.model_copy(update={"settings": settings})
 
 
-def _record_opening(bundle: Bundle, seeds: tuple[int, ...], images: int, home: Home, console: Console) -> None:
-    """Write that the test split is opened before it is: into the search's journal, or beside the model without one."""
+def _train_data(
+    packed: Packed, config: TrialConfig, home: Home, folder: Path, steps: Steps, console: Console,
+) -> TrialData:
+    """Return the search's train split; where a method now finds other boxes than then, with those of the bundle."""
+    train = prepare(config, home.cache, "train", steps, best_device())
+    of_then = packed.bundle.origin.data.patches
+    if train.patches != of_then and config.data.patches in EXTRACTORS and (boxes := packed.boxes(folder)):
+        theirs = TrialConfig.from_settings({**config.settings(), "data.patches": str(boxes)})
+        before, train = train, prepare(theirs, home.cache, "train", steps, best_device())
+        others = int((before.boxes != train.boxes).any(axis=(1, 2)).sum())
+        said = f"{config.data.patches} finds others here on {others} of {len(train.names)} images"
+        console.print(f"differs: patch boxes: {said}; those of the bundle are trained on", soft_wrap=True)
+    require_same_data(packed.bundle, config, train)
+    return train
+
+
+def _record_opening(
+    bundle: Bundle, seeds: tuple[int, ...], images: int, kept: Unfinished, home: Home, console: Console,
+) -> None:
+    """Write that the test split is opened before it is: into the search's journal, or beside the model without one.
+
+    A retrain that was killed after that does not write it again: it is the same look.
+    """
     name = bundle.origin.search
-    fact = OpenedTest(trial=bundle.origin.trial, seeds=seeds, images=images)
+    fact = kept.opening(OpenedTest(trial=bundle.origin.trial, seeds=seeds, images=images))
     if name not in home.names():
-        path = home.path / "models" / f"{name}-{bundle.origin.trial}" / "test-opened.jsonl"
+        path = model_folder(bundle, home) / "test-opened.jsonl"
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as file:
-                file.write(fact.model_dump_json() + "\n")
+            with path.open("a+") as file:
+                file.seek(0)
+                if (line := fact.model_dump_json() + "\n") not in file.readlines():
+                    file.write(line)
     else:
         path = home.journal(name)
-        before = load(path).tests
-        with Journal(path) as journal:
-            journal.append(fact)
+        before = [opened for opened in load(path).tests if opened != fact]
+        if fact not in load(path).tests:
+            with Journal(path) as journal:
+                journal.append(fact)
         if before:
             console.print(f"note: test was opened before, {len(before)} times, last on {before[-1].at:%Y-%m-%d %H:%M}")
     console.print(f"test opened (recorded in {path})", soft_wrap=True)

@@ -49,6 +49,15 @@ def propose(space: Space, history: History) -> tuple[dict[str, Any], str] | None
     return None if fresh is None else (fresh, "random")
 
 
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """Return a parameter as Optuna has it."""
+    if parameter.choices:
+        return CategoricalDistribution(parameter.choices)
+    if parameter.whole:
+        return IntDistribution(int(parameter.low), int(parameter.high), parameter.log, int(parameter.step or 1))
+    return FloatDistribution(parameter.low, parameter.high, parameter.log, parameter.step)
+
+
 def _given(space: Space) -> list[tuple[dict[str, Any], str]]:
     starts = [(starting_point(space, point), "start") for point in space.search.start]
     return [(space.reference(), "reference"), *starts]
@@ -102,7 +111,7 @@ def _told(space: Space, trial: Trial) -> FrozenTrial:
         state=state,
         value=value,
         params={p.name: trial.settings[p.name] for p in tuned},
-        distributions={p.name: _distribution(p) for p in tuned},
+        distributions={p.name: distribution(p) for p in tuned},
     )
 
 
@@ -137,7 +146,7 @@ def _ask(space: Space, study: optuna.Study) -> dict[str, Any]:
 
 
 def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:  # noqa: ANN401 any setting
-    match _distribution(parameter):
+    match distribution(parameter):
         case CategoricalDistribution(choices=choices):
             return trial.suggest_categorical(parameter.name, choices)
         case IntDistribution(low=low, high=high, step=step, log=log):
@@ -146,11 +155,3 @@ def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:  # noqa: ANN401 
             return trial.suggest_float(parameter.name, low, high, step=step, log=log)
         case other:
             raise TypeError(other)
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if parameter.choices:
-        return CategoricalDistribution(parameter.choices)
-    if parameter.whole:
-        return IntDistribution(int(parameter.low), int(parameter.high), parameter.log, int(parameter.step or 1))
-    return FloatDistribution(parameter.low, parameter.high, parameter.log, parameter.step)

@@ -90,11 +90,10 @@ def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str 
             question=space.question, space=_whole(space), code=versions()["fgsearch"],
             tracking=tracking_uri and without_password(tracking_uri),
         )
-        _keep(_record(home, name), made.model_dump_json(indent=1))  # first: a submission whose answer is lost is known
-        _keep(_login(home, name), json.dumps({"uri": tracking_uri, **_environment_login()}))
+        keep(_record(home, name), made.model_dump_json(indent=1))  # first: a submission whose answer is lost is known
+        keep_login(home.search(name), tracking_uri)
         words = ["cluster", "drive", name, "--home", str(home.path)]
-        program = ["python", "-m", "search.cli"] if ship else ["fgsearch"]
-        jobs.submit(made.id, shlex.join([*program, *words]), _packages() if ship else [])
+        jobs.submit(made.id, shlex.join([*program(ship=ship), *words]), packages() if ship else [])
     return made
 
 
@@ -131,12 +130,27 @@ def received(home: Home, name: str) -> tuple[Space, str | None]:
         raise InputError(f"the head does not see {where}; the home must be a folder that every node shares")
     if differs := differences({"fgsearch": found.code}, {"fgsearch": versions()["fgsearch"]}):
         raise InputError(f"the machine that launched {differs.replace(', here ', ', the head ')}, or use --ship")
+    return found.restored(), take_login(home.search(name))
+
+
+def keep_login(folder: Path, tracking_uri: str | None) -> None:
+    """Keep the address of MLflow and the login to it until the driver takes them."""
+    keep(folder / "login.json", json.dumps({"uri": tracking_uri, **_environment_login()}))
+
+
+def take_login(folder: Path) -> str | None:
+    """Return the address of MLflow that was kept, if any; its login is set, and the file is gone."""
     login: dict[str, str | None] = {}
     with suppress(FileNotFoundError):
-        login = json.loads(_login(home, name).read_text())
-        _login(home, name).unlink()
+        login = json.loads((folder / "login.json").read_text())
+        (folder / "login.json").unlink()
     os.environ.update({key: value for key, value in login.items() if key in LOGIN and value})
-    return found.restored(), login.get("uri")
+    return login.get("uri")
+
+
+def program(*, ship: bool) -> list[str]:
+    """Return how a job calls this program: as it is installed there, or as it travels with the job."""
+    return ["python", "-m", "search.cli"] if ship else ["fgsearch"]
 
 
 def require_cluster(space: Space, name: str, home: Home, ray: Connection, console: Console) -> None:
@@ -192,7 +206,8 @@ def _environment_login() -> dict[str, str]:
     return {key: os.environ[key] for key in LOGIN if key in os.environ}
 
 
-def _packages() -> list[str]:
+def packages() -> list[str]:
+    """Return the folders of the code that travels with a job."""
     here = Path(__file__).parents[1]
     return [str(here / part) for part in ("search", "fgmodel", "cluster")]
 
@@ -206,7 +221,8 @@ def _one_at_a_time(home: Home, name: str) -> Iterator[None]:
         yield
 
 
-def _keep(path: Path, text: str) -> None:
+def keep(path: Path, text: str) -> None:
+    """Write a file whole, for its owner's eyes only."""
     with writing(path):
         write_private(path, text)
 
@@ -214,6 +230,3 @@ def _keep(path: Path, text: str) -> None:
 def _record(home: Home, name: str) -> Path:
     return home.search(name) / "job.json"
 
-
-def _login(home: Home, name: str) -> Path:
-    return home.search(name) / "login.json"

@@ -34,16 +34,21 @@ class Document:
 
 def read_document(path: Path) -> Document:
     """Return the mapping in `path`; raises InputError with its line when the file is not plain YAML."""
-    text = _text(path)
-    node = _composed(str(path), text)
+    return document_of(str(path), _content(path))
+
+
+def document_of(path: str, content: bytes) -> Document:
+    """Return the mapping in `content`, which `path` names; raises InputError as `read_document` does."""
+    text = _text(path, content)
+    node = _composed(path, text)
     if not isinstance(node, yaml.MappingNode):
         raise InputError(f"{path}:1: holds no settings; a space file has 'fixed', 'tune' and 'search'")
     lines: dict[tuple[str, ...], int] = {}
     problems: list[str] = []
-    values = _plain(str(path), node, (), lines, problems)
+    values = _plain(path, node, (), lines, problems)
     if problems:
         raise Problems(problems)
-    return Document(str(path), values, lines, _opening_comment(text))
+    return Document(path, values, lines, _opening_comment(text))
 
 
 def read_set(text: str) -> tuple[str, Any]:
@@ -70,14 +75,17 @@ def _composed(path: str, text: str) -> yaml.Node | None:
         raise InputError(f"{path}:{line}: is not YAML: {str(error).splitlines()[0]}") from None
 
 
-def _text(path: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
+            return file.read(LARGEST + 1)
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder; name a YAML file in it") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _text(path: str, raw: bytes) -> str:
     if len(raw) > LARGEST:
         raise InputError(f"{path}: is larger than {LARGEST // 1000} kB; a settings file has a few thousand bytes")
     try:

@@ -111,6 +111,17 @@ def test_a_search_runs_without_the_machine_that_launched_it(cluster) -> None:
     assert "trial #" in cluster.run("export", "tiny", "--out", "best.yaml")
 
 
+def test_a_retrain_runs_as_a_job_and_says_its_result_here(cluster) -> None:
+    cluster.run("export", "tiny", "--bundle", "best.zip")
+    said = cluster.run("retrain", "best.zip", "--seeds", "1", "--address", cluster.address)
+    assert "fgsearch-retrain-tiny-" in said
+    assert "test/accuracy " in said
+    (model,) = (cluster.home / "models").iterdir()
+    assert json.loads((model / "test.json").read_text())["test/accuracy"].keys() == {"0"}
+    status = json.loads(cluster.run("status", "tiny", "--json"))
+    assert status["test_opened"] == 1
+
+
 def test_neither_the_token_nor_a_password_is_kept_anywhere_but_in_the_tokens_file(cluster) -> None:
     token = (cluster.home / "cluster" / "token").read_text()
     folders = (cluster.home, Path(cluster.state()["temporary"]))

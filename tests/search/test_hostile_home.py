@@ -24,6 +24,7 @@ from fgmodel.prepare import prepare
 from fgmodel.released import read_released
 from fgmodel.trial_data import read_record
 from search.bundle import read_bundle
+from search.bundle_files import unpack
 from search.errors import InputError
 from search.history import load
 from search.home import Home
@@ -106,6 +107,7 @@ READERS = [
     pytest.param("model.safetensors", lambda path: checkpoint.read(path, {}, {}), id="a checkpoint"),
     pytest.param("official.pth", lambda path: official.convert(path, path.with_suffix(".safetensors"), 10), id="the authors' checkpoint"),
     pytest.param("best.yaml", read_bundle, id="a bundle"),
+    pytest.param("best.zip", unpack, id="a whole bundle"),
     pytest.param("space.yaml", read_space, id="a space file"),
     pytest.param("lists.mat", lambda path: matlab.read_matlab(path, ("file_list",)), id="a MATLAB list"),
 ]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fgmodel.config import DEFAULTS, TrialConfig
 from search.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, read_bundle, write_bundle
+from search.bundle_files import IMAGES, Image, lines, pack, unpack
 from search.errors import InputError
 from search.history import History
 from search.journal import OpenedTest
@@ -58,6 +59,17 @@ def judged(folder, content: bytes) -> None:
 @given(data=st.data())
 def test_a_real_bundle_spoilt(tmp_path, data):
     judged(tmp_path, data.draw(changed(content_of(WHOLE, tmp_path / "x.yaml"))))
+
+
+@often(300)
+@given(data=st.data())
+def test_a_whole_bundle_spoilt(tmp_path, data):
+    path = tmp_path / "best.zip"
+    pack(WHOLE, {"README.md": b"# Trial 3\n" * 50, IMAGES: lines([Image(image="a.png", label="a", part="train", sha256="ab")])}, path)
+    path.write_bytes(data.draw(changed(path.read_bytes())))
+    packed = outcome(lambda: unpack(path), rf"{path}: ")
+    if not refused(packed):
+        assert (packed.bundle.origin, packed.bundle.config()) == (WHOLE.origin, WHOLE.config())
 
 
 texts = st.text(max_size=8) | st.sampled_from(["\x85", "\ud800", "\ufeff", "null", "1e3", "- a", "a: b", "\n", "'", "2026-11-22", "../../x", "a/b", ".."])

@@ -1,16 +1,30 @@
 """The retrain on a small folder of pictures, without a search: what it refuses, what it records."""
 
+import io
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock
 from PIL import Image
 from rich.console import Console
 
 from fgmodel.config import TrialConfig
+from fgmodel.patches import read_any_patches, write_patches
 from fgmodel.prepare import prepare
+from search import export_bundle as exporting
+from search import retrain as retraining
 from search.bundle import Bundle, Code, Data, Origin, Validation, read_bundle, write_bundle
+from search.bundle_files import BOXES, pack, unpack
+from search.environment import here
 from search.errors import InputError
 from search.home import Home
 from search.manifest import write_manifest
@@ -54,9 +68,33 @@ def bundle(config, home, tmp_path) -> Path:
     return path
 
 
-def run(bundle: Path, home: Home, seeds: int = 2, root: str | None = None):
+@pytest.fixture
+def zipped(bundle, home, tmp_path, monkeypatch) -> Path:
+    """Return the whole bundle that an export of that search would be."""
+    held = read_bundle(bundle)
+    told = held.model_copy(update={"origin": held.origin.model_copy(update={"environment": here(threads=1)})})
+    monkeypatch.setattr(exporting, "chosen", lambda *_: told)
+    exporting.export_bundle(home, "pets", tmp_path / "best.zip")
+    return tmp_path / "best.zip"
+
+
+@pytest.fixture(autouse=True)
+def threads_are_put_back():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(bundle: Path, home: Home, seeds: int = 2, root: str | None = None, **more):
     store = Store(default_uri(home.path), home.path / "artifacts")
-    return retrain(bundle, range(seeds), root, home, store, Console(quiet=True))
+    return retrain(bundle, range(seeds), root, home, store, more.pop("console", Console(quiet=True)), **more)
+
+
+def said_by(bundle: Path, home: Home, **more) -> str:
+    """Return what a retrain with one seed prints."""
+    file = io.StringIO()
+    run(bundle, home, seeds=1, console=Console(file=file, width=200), **more)
+    return file.getvalue()
 
 
 def test_a_bundle_is_read_as_it_was_written(bundle, config) -> None:
@@ -118,3 +156,119 @@ def test_a_bundle_changed_by_hand_is_refused_with_its_line(before, after, said, 
         read_bundle(bundle)
     assert said in str(error.value)
     assert str(error.value).startswith(f"{bundle}:")
+
+
+# --- the whole bundle -------------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rich.console import Console
+from search import retrain, seeds
+from search.home import Home
+seeds.CHECKPOINT_SECONDS = 0.0
+bundle, home, root, at = sys.argv[1:]
+whole = seeds._Pace.epoch
+
+def epoch(pace, seed, epoch):
+    print(f"trained seed {seed} epoch {epoch}", flush=True)
+    if at == f"{seed}.{epoch}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(pace, seed, epoch)
+
+def save(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+seeds._Pace.epoch = epoch
+if at == "opened":
+    retrain._save = save
+retrain._log = lambda *_: None
+retrain.retrain(Path(bundle), range(2), root, Home(Path(home)), None, Console())
+"""
+
+
+def elsewhere(bundle: Path, home: Path, root: Path, at: str = "") -> subprocess.CompletedProcess:
+    """Retrain in a process of its own and in another folder; it kills itself once `at`."""
+    home.mkdir(exist_ok=True)
+    words = [sys.executable, "-c", KILLED, str(bundle), str(home), str(root), at]
+    path = {"PYTHONPATH": str(Path(retraining.__file__).parents[1])}
+    return subprocess.run(words, cwd=home, capture_output=True, text=True, env={**os.environ, **path}, check=False)
+
+
+def contents(model: Path) -> dict[str, bytes]:
+    names = ("seed0.safetensors", "seed1.safetensors", "test.json")
+    return {name: (model / name).read_bytes() for name in names}
+
+
+def test_another_folder_and_process_give_the_same_bits(zipped, home, folders, tmp_path) -> None:
+    here_ = contents(run(zipped, home).folder)
+    moved = Path(shutil.copytree(folders, tmp_path / "far" / "animals"))
+    done = elsewhere(zipped, tmp_path / "other", moved)
+    assert done.returncode == 0, done.stderr
+    assert "exported 2026-11-22: the same versions, code, processor and threads as when exported" in done.stdout
+    assert "forecast: 4 epochs of" in done.stdout
+    assert contents(tmp_path / "other" / "models" / "pets-3") == here_
+
+
+def test_what_was_killed_goes_on_and_opens_the_test_split_once(zipped, home, folders, tmp_path) -> None:
+    whole = contents(run(zipped, home).folder)
+    other = tmp_path / "other"
+    for at, trained in (("1.1", ["seed 0 epoch 1", "seed 0 epoch 2", "seed 1 epoch 1"]), ("opened", ["seed 1 epoch 2"]), ("", [])):
+        done = elsewhere(zipped, other, folders, at)
+        assert done.returncode == (-signal.SIGKILL if at else 0), done.stderr
+        assert [line.removeprefix("trained ") for line in done.stdout.splitlines() if line.startswith("trained")] == trained
+    assert "seed 1: was trained before" in done.stdout
+    assert contents(other / "models" / "pets-3") == whole
+    assert len((other / "models" / "pets-3" / "test-opened.jsonl").read_text().splitlines()) == 1
+    assert list((other / "unfinished").iterdir()) == [other / "unfinished" / "pets-3.lock"]
+
+
+def test_what_was_begun_with_other_threads_starts_again_and_says_so(zipped, home, folders, tmp_path) -> None:
+    assert elsewhere(zipped, home.path, folders, "0.1").returncode == -signal.SIGKILL
+    said = said_by(zipped, home, threads=2)
+    assert "begun before, not gone on with: threads: 1 then, 2 now" in said
+
+
+def test_threads_are_those_of_the_export_and_others_are_named(zipped, home) -> None:
+    said = said_by(zipped, home)
+    assert torch.get_num_threads() == 1
+    assert "differs" not in said
+    said = said_by(zipped, home, threads=2)
+    assert "differs: threads: 1 then, 2 now; --threads 1 makes them the same" in said
+    assert "exported 2026-11-22: so last bits may differ" in said
+
+
+def test_the_boxes_of_the_bundle_are_trained_on_where_a_method_finds_others(zipped, home, tmp_path) -> None:
+    packed, file = unpack(zipped), tmp_path / "boxes.npz"
+    file.write_bytes(packed.files[BOXES["train"]])
+    names, found = read_any_patches(file)
+    boxes = found.boxes.copy()
+    boxes[3, 0] = 0, 0, 9, 9
+    theirs = replace(found, boxes=boxes)
+    write_patches(file, theirs, names, "")
+    data = packed.bundle.origin.data.model_copy(update={"patches": theirs.hash})
+    origin = packed.bundle.origin.model_copy(update={"data": data})
+    pack(packed.bundle.model_copy(update={"origin": origin}), {BOXES["train"]: file.read_bytes()}, tmp_path / "theirs.zip")
+    said = said_by(tmp_path / "theirs.zip", home)
+    assert "differs: patch boxes: peaks finds others here on 1 of 16 images; those of the bundle are trained on" in said
+
+
+def test_images_that_changed_are_named_where_the_search_never_was(zipped, folders, tmp_path) -> None:
+    Image.new("RGB", (24, 20), (1, 2, 3)).save(folders / "cat" / "4.png")
+    (folders / "dog" / "1.png").unlink()
+    other = Home(tmp_path / "other")
+    other.path.mkdir()
+    with pytest.raises(InputError, match=r"the images are not those of the search: cat/4\.png changed, dog/1\.png is missing$"):
+        run(zipped, other)
+
+
+def test_images_that_are_nowhere_are_asked_for(zipped, home, folders, tmp_path) -> None:
+    folders.rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"data.root: '.*pets' is no folder; say where the images lie now: --root FOLDER$"):
+        run(zipped, home)
+
+
+def test_two_processes_do_not_retrain_one_model(zipped, home) -> None:
+    (home.path / "unfinished").mkdir()
+    with FileLock(home.path / "unfinished" / "pets-3.lock"), pytest.raises(InputError, match="another process is retraining this model"):
+        run(zipped, home)
