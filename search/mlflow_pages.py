@@ -20,6 +20,7 @@ from search.space import Space
 from search.verdict import SPOKEN, asked, number, verdict
 
 VIEW = "mlflow.sharedViewState."   # and the view's name: where MLflow's pages look for it
+SEARCHES = "searches"              # the view of all of them
 PLACE = "rung.value"               # the rung a trial reached, and its objective there: 27.841 is ahead of 9.9
 OVER_STEPS = {"attention/alpha": "attention", "val/accuracy_step": "accuracy", "attention/state_cosine": "likeness"}
 """Curves over the time steps of a trial at the last rung, logged as `by time step/…` with t in place of the epoch."""
@@ -54,6 +55,19 @@ def view(space: Space, search: str) -> str:
         "isAccordionReordered": True,
     }
     return json.dumps(state, ensure_ascii=False, separators=(",", ":"))
+
+
+def searches_view() -> str:
+    """Return the state of the page in which all searches are shown, the newest first."""
+    columns = [f"metrics.`best/{name}`" for name in ("val/accuracy", "val/nll")]
+    columns += [f"tags.`fgsearch.{name}`" for name in ("state", "best", "epochs", "test_opened")]
+    state = {
+        "searchFilter": "tags.`fgsearch.kind` = 'search'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "selectedColumns": [*columns, "attributes.`Dataset`"],
+    }
+    return json.dumps(state)
 
 
 def list_path(experiment: str, search: str, *, charts: bool = False) -> str:

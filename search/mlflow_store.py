@@ -95,13 +95,13 @@ class Store:
     def __init__(self, tracking_uri: str, artifacts: Path | None = None) -> None:
         self.where = without_password(tracking_uri)
         self.away: str | None = None
-        self._remote = require_address(tracking_uri) in SERVERS
-        self._uri, self._password = _enter(tracking_uri) if self._remote else (tracking_uri, _password(tracking_uri))
-        self._artifacts = None if self._remote or artifacts is None else artifacts.resolve().as_uri()
+        self.remote = require_address(tracking_uri) in SERVERS
+        self._uri, self._password = _enter(tracking_uri) if self.remote else (tracking_uri, _password(tracking_uri))
+        self._artifacts = None if self.remote or artifacts is None else artifacts.resolve().as_uri()
         self._experiment: str | None = None
         self._mlflow = _quiet_mlflow()
         self._client: Any = None
-        if self._remote:
+        if self.remote:
             self._knock()
         else:
             self._open_database()
@@ -192,7 +192,7 @@ class Store:
 
     def address(self, run: Run) -> str:
         """Return where a run is looked at: its page on a server, its id in a database."""
-        return f"{self._uri.rstrip('/')}/{run_path(self.experiment(), run.id)}" if self._remote else run.id
+        return f"{self._uri.rstrip('/')}/{run_path(self.experiment(), run.id)}" if self.remote else run.id
 
     def experiment(self) -> str:
         """Return the id of the one experiment all searches share; create it where it is missing."""
