@@ -24,6 +24,7 @@ from search.verdict import SPOKEN
 MARKS = (("o", GREY), ("s", GREEN), ("^", VERMILION), ("D", BLUE))   # of the rungs; the last rung's is the last
 LINES = 300          # trials that are drawn as lines of their own
 BEST = 5
+WIDTH = 7.2          # inches of 100 pixels: what MLflow's page has room for
 
 
 def figures(space: Space, history: History) -> Iterator[tuple[str, Figure]]:
@@ -78,7 +79,7 @@ def parallel_figure(space: Space, history: History) -> Figure:
     trials = _ranked(space, history)
     places, best, rest = {t.number: k for k, t in enumerate(trials)}, trials[:BEST], trials[BEST:]
     columns = [*space.tune]
-    figure, axes = _new(1.5 * len(columns) + 2.5)
+    figure, axes = _new()
     for order, trial in enumerate((*rest[:: max(1, len(rest) // LINES)], *reversed(best))):
         place = places[trial.number]
         first, chosen = place == 0, place < BEST
@@ -87,12 +88,13 @@ def parallel_figure(space: Space, history: History) -> Figure:
             range(len(heights)), heights, marker="o" if first else "s" if chosen else None, markersize=4,
             color=BLUE if first else VERMILION if chosen else GREY, linewidth=2 if first else 1.2 if chosen else 0.6,
             linestyle="-" if first or not chosen else "--", alpha=1 if chosen else 0.4, zorder=2 + order,
-            label=f"best, #{trial.number}" if first else f"next {len(best) - 1}" if place == 1 else None,
+            label=f"first, #{trial.number}" if first else f"next {len(best) - 1}" if place == 1 else None,
         )
     for place, parameter in enumerate(columns):
         _draw_scale(axes, place, parameter)
     axes.set_xticks(range(len(columns) + 1), [*(SHORT.get(p.name, p.name) for p in columns), "place"])
     _draw_ends(axes, len(columns), "best", "last")
+    axes.tick_params(length=0)
     axes.set(ylim=(-0.12, 1.12), yticks=[])
     axes.spines[:].set_visible(False)
     axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
@@ -117,8 +119,8 @@ def importance_figure(space: Space, history: History) -> Figure | None:
     return figure
 
 
-def _new(width: float = 7.5, height: float = 3.6) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+def _new(height: float = 3.5) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)   # not pyplot: it keeps every figure
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)

@@ -20,6 +20,8 @@ from search.space import Space
 from search.verdict import SPOKEN, asked, number, verdict
 
 VIEW = "mlflow.sharedViewState."   # and the view's name: where MLflow's pages look for it
+MENU = {"workflowType": "machine_learning"}   # else MLflow's pages are those for language models
+WIDTH = 118                        # pixels of a column
 SEARCHES = "searches"              # the view of all of them
 PLACE = "rung.value"               # the rung a trial reached, and its objective there: 27.841 is ahead of 9.9
 OVER_STEPS = {"attention/alpha": "attention", "val/accuracy_step": "accuracy", "attention/state_cosine": "likeness"}
@@ -41,12 +43,14 @@ def placed(space: Space, rung: int, value: float) -> float:
 
 def view(space: Space, search: str) -> str:
     """Return the state of MLflow's page in which a search's trials are shown; `search` is its `fgsearch.id`."""
-    charts = _charts(space)
+    charts, columns = _charts(space), _columns(space)
     state = {
         "searchFilter": f"tags.`fgsearch.id` = '{search}' AND tags.`fgsearch.kind` = 'trial'",
         "orderByKey": f"metrics.`{PLACE}`",
         "orderByAsc": False,
-        "selectedColumns": _columns(space),
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": dict.fromkeys(columns, WIDTH),
         "compareRunCharts": charts,
         "compareRunSections": [
             {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
@@ -65,20 +69,22 @@ def searches_view() -> str:
         "searchFilter": "tags.`fgsearch.kind` = 'search'",
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
-        "selectedColumns": [*columns, "attributes.`Dataset`"],
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": dict.fromkeys(columns, WIDTH),
     }
     return json.dumps(state)
 
 
 def list_path(experiment: str, search: str, *, charts: bool = False) -> str:
     """Return the link to the list of a search's trials, or to their charts, below MLflow's address."""
-    asked_for = {"viewStateShareKey": search, **({"compareRunsMode": "CHART"} if charts else {})}
+    asked_for = {"viewStateShareKey": search, **({"compareRunsMode": "CHART"} if charts else {}), **MENU}
     return f"#/experiments/{experiment}/runs?{urlencode(asked_for)}"
 
 
 def run_path(experiment: str, run: str) -> str:
     """Return the link to a run's page below MLflow's address."""
-    return f"#/experiments/{experiment}/runs/{run}"
+    return f"#/experiments/{experiment}/runs/{run}?{urlencode(MENU)}"
 
 
 def description(
@@ -159,7 +165,7 @@ def _columns(space: Space) -> list[str]:
     tuned = [p.name for p in space.tune] or ["seed"]
     columns = [f"metrics.`{name}`" for name in dict.fromkeys([*metrics, *race])]
     columns += [f"tags.`{name}`" for name in tags] + [f"params.`{name}`" for name in tuned]
-    return [*columns, "attributes.`Dataset`"]
+    return columns
 
 
 def _charts(space: Space) -> list[dict[str, Any]]:
