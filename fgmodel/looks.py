@@ -90,13 +90,14 @@ class Glass:
 
 
 def open_glass(config: TrialConfig, data: TrialData, cache: Path, device: str) -> Glass | None:
-    """Return what looks are taken through; None where there is nothing to see: no time steps, or no validation image."""
+    """Return what looks are taken through; None where nothing can be seen: no time steps, or no validation image."""
     held_out = data.folds[0].validation
     if config.model.local_stream != "lstm" or not len(held_out):
         return None
     rows = np.sort(np.random.default_rng(0).permutation(held_out)[:SHOWN])
     boxes = torch.from_numpy(data.boxes[rows, :1].astype(np.float32)).to(device)          # n 1 4
-    patches = cut(pixels(_frames(config, data, rows, cache), device), boxes, config.data.patch_size)[:, 0]       # n 3 P P
+    frames = pixels(_frames(config, data, rows, cache), device)                           # n 3 S S
+    patches = cut(frames, boxes, config.data.patch_size)[:, 0]                             # n 3 P P
     return Glass(rows, patches, _cells(config, data, rows, patches, device))
 
 

@@ -40,7 +40,7 @@ def write_images(folder: Path, trial: str, looks: Mapping[int, Looks], times: Ma
 
 
 def sheet(seen: Looks) -> Image.Image:
-    """Return all time steps, a row a step: each image's patch under that step's map, with ✓ or ✗; the patches on top."""
+    """Return the patches and beneath them, a row a time step, each under that step's map, with ✓ or ✗."""
     steps = seen.maps.shape[1]
     drawn = _heated(seen, SIDE)                                                    # n T P P 3
     rows = [(_pictures(seen, SIDE), "patch", None)]
@@ -64,8 +64,8 @@ def one_step(seen: Looks, step: int) -> Image.Image:
     down = (len(drawn) + 1) // 2
     paper = Image.new("RGB", (2 * (LARGE + GAP) - GAP, HEAD + down * (LARGE + HEAD + GAP)), "white")
     pen = ImageDraw.Draw(paper)
-    right = int(seen.right[:, step - 1].sum())
-    pen.text((2, 1), f"time step {step} of {seen.maps.shape[1]}: {right} of {len(drawn)} right alone", "black", _font(12))
+    right, steps = int(seen.right[:, step - 1].sum()), seen.maps.shape[1]
+    pen.text((2, 1), f"time step {step} of {steps}: {right} of {len(drawn)} right alone", "black", _font(12))
     for number, picture in enumerate(drawn):
         left, top = number % 2 * (LARGE + GAP), HEAD + number // 2 * (LARGE + HEAD + GAP)
         paper.paste(Image.fromarray(picture), (left, top + HEAD))

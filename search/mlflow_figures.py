@@ -10,20 +10,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from fgmodel.explain import BLUE, GREEN, GREY, VERMILION
 from search import confirm
 from search.asha import REFERENCE, Ladder
 from search.history import History, Trial
 from search.parameter import Parameter
-from search.screen import SHORT
+from search.screen import SHORT, ranked
 from search.space import Space
 from search.verdict import SPOKEN
 
 MARKS = (("o", GREY), ("s", GREEN), ("^", VERMILION), ("D", BLUE))   # of the rungs; the last rung's is the last
 LINES = 300          # trials that are drawn as lines of their own
 BEST = 5
+OUTSIDE = 0.08       # beyond an axis' end: where the reference is drawn that lies outside the ranges
 WIDTH = 7.2          # inches of 100 pixels: what MLflow's page has room for
 
 
@@ -52,7 +53,7 @@ def history_figure(space: Space, history: History) -> Figure:
         if rung == search.epochs and done:
             order = np.argsort(spent)
             best = list(accumulate([values[i] for i in order], max if search.maximize else min))
-            axes.step([spent[i] for i in order], best, where="post", color=BLUE, linewidth=1, label="best at the last rung")
+            axes.step(np.sort(spent), best, where="post", color=BLUE, linewidth=1, label="best at the last rung")
     axes.set(xlabel="epochs spent by all trials", ylabel=SPOKEN[search.objective])
     axes.legend(frameon=False, fontsize="small")
     return figure
@@ -63,7 +64,7 @@ def rungs_figure(space: Space, history: History) -> Figure:
     search, best = space.search, confirm.best(space.search, history)
     figure, axes = _new()
     placed = Ladder(search).rank(history, search.rungs[0])
-    for trial in (*placed[:LINES], *(t for t in placed[LINES:] if t.number == REFERENCE)):
+    for trial in (*placed[:LINES], *(t for t in placed[LINES:] if t is best or t.number == REFERENCE)):
         rungs = [r for r in search.rungs if r in trial.reports and r <= trial.rung]
         axes.plot(rungs, [trial.at(r, search.objective) for r in rungs], **_line_of(trial, best))
     axes.set_xscale("log")
@@ -76,7 +77,7 @@ def rungs_figure(space: Space, history: History) -> Figure:
 
 def parallel_figure(space: Space, history: History) -> Figure:
     """Return each trial as a line over its settings and its place among all, the best few told from the rest."""
-    trials = _ranked(space, history)
+    trials = ranked(space, history)
     places, best, rest = {t.number: k for k, t in enumerate(trials)}, trials[:BEST], trials[BEST:]
     columns = [*space.tune]
     figure, axes = _new()
@@ -146,22 +147,17 @@ def _line_of(trial: Trial, best: Trial | None) -> dict[str, object]:
     return {"color": GREY, "marker": ".", "linewidth": 0.6, "alpha": 0.5}
 
 
-def _ranked(space: Space, history: History) -> list[Trial]:
-    ladder = Ladder(space.search)
-    done = (t for t in history.candidates if t.rung and not t.reason)
-    return sorted(done, key=lambda t: (-t.rung, ladder.key(t, t.rung)))
-
-
 def _height(parameter: Parameter, trial: Trial) -> float:
     """Return where a trial's setting lies on its axis, 0..1; NaN where it has none."""
     value = trial.settings.get(parameter.name)
     if value is None:
         return float("nan")
     if parameter.choices:
-        return parameter.choices.index(value) / max(1, len(parameter.choices) - 1) if value in parameter.choices else -0.08
-    low, high, here = (np.log([parameter.low, parameter.high, max(value, 1e-300)]) if parameter.log
-                       else (parameter.low, parameter.high, value))
-    return float(np.clip((here - low) / (high - low), -0.08, 1.08)) if high > low else 0.5   # the reference may lie outside
+        last = max(1, len(parameter.choices) - 1)
+        return parameter.choices.index(value) / last if value in parameter.choices else -OUTSIDE
+    given = np.array([parameter.low, parameter.high, value], float)
+    low, high, here = np.log(given.clip(1e-300)) if parameter.log else given
+    return float(np.clip((here - low) / (high - low), -OUTSIDE, 1 + OUTSIDE)) if high > low else 0.5
 
 
 def _draw_scale(axes: Axes, place: int, parameter: Parameter) -> None:

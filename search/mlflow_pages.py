@@ -88,7 +88,8 @@ def run_path(experiment: str, run: str) -> str:
 
 
 def description(
-    space: Space, history: History, search: str, experiment: str, runs: Mapping[int | None, str], figures: Sequence[str],
+    space: Space, history: History, search: str, experiment: str, runs: Mapping[int | None, str],
+    figures: Sequence[str],
 ) -> str:
     """Return a search at a glance in Markdown.
 
@@ -118,7 +119,8 @@ def _standing(space: Space, history: History) -> str:
     states = Counter(history.state(t, search.epochs) for t in history.candidates)
     reached = sum(t.rung >= search.epochs for t in history.candidates)
     again = sum(t.repeats is not None for t in history.trials.values())
-    parts = [f"{len(history.candidates)} of {search.trials} trials", f"{reached} at the last rung ({search.epochs} epochs)"]
+    parts = [f"{len(history.candidates)} of {search.trials} trials"]
+    parts += [f"{reached} at the last rung ({search.epochs} epochs)"]
     parts += [f"{states['failed']} failed"] if states["failed"] else []
     parts += [f"{again} repeats of finalists"] if again else []
     return f"**{state}**: {', '.join(parts)}."

@@ -105,12 +105,13 @@ def trial_table(space: Space, history: History, rows: int = ROWS) -> "TrialTable
     """Return the best trials, highest rung first: as many columns as the place it is shown in has room for."""
     shown = ranked(space, history)[:rows]
     objective = space.search.objective
-    ends = [v for t in shown for v in _by_epoch(t, objective)]
+    seen = [v for t in shown for v in _by_epoch(t, objective) if not math.isnan(v)]
+    low, high = min(seen, default=0.0), max(seen, default=1.0)
     columns = [
         Column("trial", [f"{'*' if t.number == REFERENCE else ''}#{t.number}" for t in shown]),
         Column("rung", [str(t.rung) for t in shown]),
         Column(objective, [f"{t.at(t.rung, objective):.3f}" for t in shown]),
-        Column("by epoch", [sparkline(_by_epoch(t, objective), min(ends, default=0.0), max(ends, default=1.0)) for t in shown], left=True),
+        Column("by epoch", [sparkline(_by_epoch(t, objective), low, high) for t in shown], left=True),
         Column("α over t", [alpha_bars(t) for t in shown], left=True),
         Column("entropy", [_entropy(t) for t in shown]),
     ]
@@ -118,7 +119,8 @@ def trial_table(space: Space, history: History, rows: int = ROWS) -> "TrialTable
         cells = [_number(t.settings.get(parameter.name)) for t in shown]
         columns.append(Column(SHORT.get(parameter.name, parameter.name), cells))
     if space.rows:
-        columns[1:1] = [Column("row", [t.by for t in shown], left=True), Column("seed", [str(t.settings["seed"]) for t in shown])]
+        seeds = Column("seed", [str(t.settings["seed"]) for t in shown])
+        columns[1:1] = [Column("row", [t.by for t in shown], left=True), seeds]
     return TrialTable(columns)
 
 
