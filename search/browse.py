@@ -1,4 +1,4 @@
-"""Opens MLflow's pages on a home's store, on this machine only, and where one wants to look: at one search, or at all."""
+"""Opens MLflow's pages on a home's store, on this machine only, where one wants to look: one search, or all."""
 
 import errno
 import os
