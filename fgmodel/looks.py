@@ -24,6 +24,8 @@ from fgmodel.frozen import pixels
 from fgmodel.gradcam import step_maps
 from fgmodel.patches import cut
 from fgmodel.prepare import stream_trunks
+from fgmodel.spatial import SpatialStream
+from fgmodel.streams import LocalStream
 from fgmodel.training import Run
 from fgmodel.trial_data import TrialData
 
@@ -75,11 +77,10 @@ class Glass:
 
     def looks(self, run: Run) -> Looks:
         """Return where the run's first model looks now."""
-        model = run.models[0].eval()
+        stream = run.models[0].eval().local_stream
+        assert isinstance(stream, LocalStream | SpatialStream)
         labels = torch.tensor(run.data.labels[self.rows], device=self.patches.device)
-        with torch.no_grad():
-            cells = self.cells if self.cells is not None else model.local_stream.trunk(self.patches)
-        seen = step_maps(model.local_stream, cells, labels)
+        seen = step_maps(stream, self._cells_of(stream), labels)
         pictures = F.interpolate(self.patches, (SIDE, SIDE), mode="bilinear", antialias=True).clamp(0, 1)
         return Looks(
             pictures=(255 * pictures.permute(0, 2, 3, 1)).round().byte().cpu().numpy(),
@@ -87,6 +88,14 @@ class Glass:
             right=(seen.step_logits.argmax(dim=2) == labels[:, None]).cpu().numpy(),
             names=tuple(run.data.classes[label] for label in labels.tolist()),
         )
+
+    @torch.no_grad()
+    def _cells_of(self, stream: LocalStream | SpatialStream) -> Float[Tensor, "n D h w"]:
+        if self.cells is not None:
+            return self.cells
+        assert stream.trunk is not None
+        cells: Tensor = stream.trunk(self.patches)
+        return cells
 
 
 def open_glass(config: TrialConfig, data: TrialData, cache: Path, device: str) -> Glass | None:

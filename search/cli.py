@@ -4,6 +4,7 @@ import gc
 import shlex
 import sys
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +50,8 @@ app.add_typer(cli_services.app, name="services")
 def main() -> None:
     """Run the command line: a user's mistake is plain lines and status 2, Ctrl-C is status 130."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # where there is no α it is a question mark, and the search goes on
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where there is no α it is a question mark, and the search goes on
     gc.set_threshold(200_000, 20, 20)  # torch, Ray and MLflow make a million objects that stay: 0.7 s of a start
     try:
         app()

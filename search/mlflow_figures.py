@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -138,7 +139,7 @@ def _moments(history: History) -> dict[tuple[int, int], int]:
     return {(trial, epoch): count for count, (_, trial, epoch) in enumerate(times, start=1)}
 
 
-def _line_of(trial: Trial, best: Trial | None) -> dict[str, object]:
+def _line_of(trial: Trial, best: Trial | None) -> dict[str, Any]:
     if trial is best:
         return {"color": BLUE, "marker": "o", "linewidth": 2, "zorder": 4, "label": f"best, #{trial.number}"}
     if trial.number == REFERENCE:

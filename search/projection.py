@@ -158,7 +158,9 @@ class Projection:
         early = self._history.finished is None and time.monotonic() < self._next_glance
         if early or drawn.items() <= parent.tags.items():
             return []
-        began, refusals, names = time.monotonic(), [], []
+        began = time.monotonic()
+        refusals: list[str] = []
+        names: list[str] = []
         try:
             names = self._draw(parent)
         except RefusedError as error:
