@@ -21,13 +21,22 @@ from search.verdict import SPOKEN, asked, number, verdict
 
 VIEW = "mlflow.sharedViewState."   # and the view's name: where MLflow's pages look for it
 MENU = {"workflowType": "machine_learning"}   # else MLflow's pages are those for language models
+APART = " &emsp; "                 # between cells, for which MLflow's tables leave no room
 WIDTH = 118                        # pixels of a column
 SEARCHES = "searches"              # the view of all of them
 PLACE = "rung.value"               # the rung a trial reached, and its objective there: 27.841 is ahead of 9.9
 OVER_STEPS = {"attention/alpha": "attention", "val/accuracy_step": "accuracy", "attention/state_cosine": "likeness"}
 """Curves over the time steps of a trial at the last rung, logged as `by time step/…` with t in place of the epoch."""
 BY_EPOCH, BY_STEP = "attention heatmaps by epoch", "attention heatmaps by time step"   # keys of the image grid
-SECTIONS = ("Accuracy", "Attention over time steps", "Where the steps look", "Settings")
+CURVES = {
+    "Accuracy on validation images, by epoch": ("val/accuracy", "val/accuracy_global", "val/accuracy_local"),
+    "Attention, accuracy and likeness to the last one of each time step, at the last rung": tuple(
+        f"by time step/{name}" for name in OVER_STEPS.values()
+    ),
+    "Evenness of attention (0: one step has it all, 1: all alike) and loss, by epoch": ("attention/entropy", "val/nll"),
+}
+"""Sections of charts, and the metrics of each."""
+HEATMAPS, SETTINGS = "Where the time steps look", "Settings and what came of them"
 FIGURES = {
     "history": "Every rung that a trial finished, against the epochs spent so far",
     "rungs": "Values from rung to rung",
@@ -54,7 +63,7 @@ def view(space: Space, search: str) -> str:
         "compareRunCharts": charts,
         "compareRunSections": [
             {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
-            for name in SECTIONS
+            for name in (*CURVES, HEATMAPS, SETTINGS)
         ],
         "isAccordionReordered": True,
     }
@@ -95,8 +104,9 @@ def description(
 
     `runs` are the ids of MLflow's runs by trial, its own under None; `figures` those of `FIGURES` that are drawn.
     """
-    parts = [f"### {_escaped(asked(space))}", _answer(space, history, experiment, runs), _standing(space, history)]
-    parts += [_settings(space, history), _links(history, search, experiment, runs), _pictures(runs[None], figures)]
+    links = _links(history, search, experiment, runs)
+    parts = [f"### {_escaped(asked(space))}", _answer(space, history, experiment, runs)]
+    parts += [f"{_standing(space, history)} {links}", _settings(space, history), _pictures(runs[None], figures)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -130,11 +140,11 @@ def _settings(space: Space, history: History) -> str:
     best, reference = confirm.best(space.search, history), history.trials.get(REFERENCE)
     if best is None or not space.tune:
         return ""
-    rows = ["| setting | best | thesis |", "|---|---|---|"]
+    rows = [f"| setting |{APART}best |{APART}thesis, #{REFERENCE} |", "|---|---|---|"]
     for parameter in space.tune:
         name = parameter.name
         spoken = f"{SHORT[name]} (`{name}`)" if name in SHORT else f"`{name}`"
-        rows.append(f"| {spoken} | {_setting(best, name)} | {_setting(reference, name)} |")
+        rows.append(f"| {spoken} |{APART}{_setting(best, name)} |{APART}{_setting(reference, name)} |")
     return "\n".join(rows)
 
 
@@ -171,29 +181,20 @@ def _columns(space: Space) -> list[str]:
 
 
 def _charts(space: Space) -> list[dict[str, Any]]:
-    accuracy, attention, looks, settings = SECTIONS
-    charts = [
-        _lines(accuracy, "Validation accuracy of both streams together, by epoch", "val/accuracy"),
-        _lines(accuracy, "Accuracy of the global stream, by epoch", "val/accuracy_global"),
-        _lines(accuracy, "Accuracy of the local stream, by epoch", "val/accuracy_local"),
-        _lines(accuracy, "Validation loss (nll), by epoch", "val/nll"),
-        _lines(attention, "Attention α of each time step, at the last rung", "by time step/attention"),
-        _lines(attention, "Accuracy of each time step alone, at the last rung", "by time step/accuracy"),
-        _lines(attention, "Likeness (cosine) of each step's state to the last one's", "by time step/likeness"),
-        _lines(attention, "Evenness of attention by epoch (entropy: 0 one step, 1 all alike)", "attention/entropy"),
-    ]
+    """Return the charts by their sections, which name them: MLflow heads a chart of curves with its metric's name."""
+    charts = [_lines(section, metric) for section, metrics in CURVES.items() for metric in metrics]
     for key, step in ((BY_EPOCH, space.search.epochs), (BY_STEP, 1)):
-        charts.append(_chart(looks, "IMAGE", key, imageKeys=[key], step=step, showRunParams=False))
+        charts.append(_chart(HEATMAPS, "IMAGE", key, imageKeys=[key], step=step, showRunParams=False))
     if space.tune:
         tuned = [p.name for p in space.tune if not p.when]  # MLflow leaves out a run that lacks one of them
         parallel = {"selectedParams": tuned, "selectedMetrics": [space.search.objective], "showAllRuns": True}
-        charts.append(_chart(settings, "PARALLEL", "Settings and what came of them", **parallel))
+        charts.append(_chart(SETTINGS, "PARALLEL", SETTINGS, **parallel))
     return charts
 
 
-def _lines(section: str, title: str, metric: str) -> dict[str, Any]:
+def _lines(section: str, metric: str) -> dict[str, Any]:
     return _chart(
-        section, "LINE", title, metricKey=metric, selectedMetricKeys=[metric], lineSmoothness=0, scaleType="linear",
+        section, "LINE", metric, metricKey=metric, selectedMetricKeys=[metric], lineSmoothness=0, scaleType="linear",
         xAxisScaleType="linear", xAxisKey="step", yAxisKey="metric", yAxisExpressions=[], range={},
         selectedXAxisMetricKey="", ignoreOutliers=False, useGlobalXaxisKey=True, useGlobalLineSmoothing=True,
     )

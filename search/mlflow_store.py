@@ -33,8 +33,7 @@ SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ABOUT = {
     "mlflow.experimentKind": "custom_model_development",  # else its pages offer what is for language models
-    "mlflow.note.content": "Searches of fgsearch: each a run of its own, its trials beneath it. Open one with "
-                           "`fgsearch browse NAME`, which lists its trials best first.",
+    "mlflow.note.content": "Each search is a run, its trials are beneath it; `fgsearch browse NAME` opens one.",
 }
 DIGEST = 36                # characters of a data set's digest that MLflow takes
 BATCH = 800                # metrics a call: MLflow takes 1,000 of everything together, 100 params and 100 tags

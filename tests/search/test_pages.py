@@ -21,7 +21,7 @@ from search.dispatch import Dispatcher, Outcome
 from search.history import History, load
 from search.home import Home
 from search.journal import Journal, Launched, Opened
-from search.mlflow_pages import BY_EPOCH, BY_STEP, list_path, run_path
+from search.mlflow_pages import BY_EPOCH, BY_STEP, CURVES, list_path, run_path
 from search.mlflow_store import Store
 from search.projection import search_id
 from search.screen import ranked
@@ -99,6 +99,7 @@ def page(browser, request):
     """A page that keeps a picture of where it ended, and that nothing it asked for was missing."""
     opened = browser.new_page(viewport={"width": 1600, "height": 1100})
     opened.set_default_timeout(60_000)
+    opened.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")  # else in the way
     broken: list[str] = []
     opened.on("response", lambda r: broken.append(f"{r.status} {r.url}") if r.status >= 400 and "users/current" not in r.url else None)
     yield opened
@@ -157,8 +158,7 @@ def test_the_list_shows_what_is_tuned_beside_what_came_of_it(page, address, told
 
 def test_comparing_trials_shows_curves_under_names_a_person_understands(page, address, told) -> None:
     page.goto(f"{address}/{list_path(told['experiment'], told['key'], charts=True)}")
-    for title in ("Validation accuracy of both streams together, by epoch", "Attention α of each time step, at the last rung",
-                  "Accuracy of each time step alone, at the last rung"):
+    for title in CURVES:
         card = page.get_by_text(title).first
         card.scroll_into_view_if_needed()
         card.wait_for()

@@ -178,7 +178,7 @@ def test_the_searchs_description_asks_answers_and_leads_on(book, store, tmp_path
     assert note.startswith("### Which margin serves best?\n\n**Best: trial [#1](#/experiments/")
     assert "/runs/#1?" in note, "dump calls runs by their names"
     for said in ("validation accuracy **0.730** after 3 epochs", "**Complete**: 3 of 4 trials, 1 at the last rung (3 epochs), 1 failed.",
-                 "| margin (`loss.margin`) | 0.25 | 0 |", "[all trials, best first](", "![Values from rung to rung](get-artifact?path=figures%2Frungs.png"):
+                 "| margin (`loss.margin`) | &emsp; 0.25 | &emsp; 0 |", "[all trials, best first](", "![Values from rung to rung](get-artifact?path=figures%2Frungs.png"):
         assert said in note
 
 
