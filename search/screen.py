@@ -23,6 +23,7 @@ from search.history import History, Trial
 from search.space import Space
 
 REFRESH_SECONDS = 0.25
+STILL_SECONDS = 2.0
 LINE_SECONDS = 15.0  # between lines where there is no terminal
 ROWS = 12
 SPARKS = 9  # bars of a trial's epochs
@@ -72,7 +73,8 @@ class Screen:
     def __init__(self, console: Console, space: Space, history: History) -> None:
         self._console, self._space, self._history = console, space, history
         self._live: Live | None = None
-        self._next = 0.0
+        self._next = self._drawn = 0.0
+        self._shown = (-1, console.size)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._console.is_dumb_terminal:  # there, nothing can be drawn over
@@ -91,9 +93,19 @@ class Screen:
             return
         self._next = now + (REFRESH_SECONDS if self._live else LINE_SECONDS)
         if self._live:
-            self._live.update(self.view(), refresh=True)
+            self._redraw(self._live, now)
         else:
             self._console.print(progress_line(self._space, self._history), soft_wrap=True)
+
+    def _redraw(self, live: Live, now: float) -> None:
+        """Draw the table anew where it says something else; the time left counts every other second."""
+        shown = (self._history.facts, self._console.size)
+        if shown == self._shown and now < self._drawn + STILL_SECONDS:
+            return
+        if shown[1] != self._shown[1]:
+            self._console.clear()  # lines that the terminal broke anew are not where they were drawn
+        self._shown, self._drawn = shown, now
+        live.update(self.view(), refresh=True)
 
     def view(self) -> Group:
         """Return the table and the line beneath it."""

@@ -1,6 +1,7 @@
 import math
 import re
 from io import StringIO
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
@@ -127,3 +128,29 @@ def test_a_terminal_that_nothing_can_be_drawn_over_gets_plain_lines(space, monke
     said = screened(space, Console(file=StringIO(), width=200, force_terminal=True))
     assert said.count("started") == 1
     assert "\x1b" not in said
+
+
+def test_the_live_table_is_drawn_anew_only_when_it_has_something_new_to_say(space, monkeypatch) -> None:
+    monkeypatch.setattr("search.screen.REFRESH_SECONDS", 0.0)
+    history, console = made(space), Console(file=StringIO(), width=120, force_terminal=True)
+    with Screen(console, space, history) as screen:
+        drawn = [tables(console, screen) for _ in range(3)]
+        history.facts += 1
+        drawn.append(tables(console, screen))
+    assert [b - a for a, b in pairwise(drawn)] == [0, 0, 1]
+
+
+def tables(console: Console, screen: Screen) -> int:
+    screen.tick()
+    return console.file.getvalue().count("val/accuracy")
+
+
+def test_a_terminal_that_was_resized_is_cleared_before_the_table_is_drawn(space, monkeypatch) -> None:
+    monkeypatch.setattr("search.screen.REFRESH_SECONDS", 0.0)
+    console = Console(file=StringIO(), width=120, height=30, force_terminal=True)
+    with Screen(console, space, made(space)) as screen:
+        screen.tick()
+        assert "\x1b[2J" not in console.file.getvalue()
+        console.size = (60, 20)
+        screen.tick()
+        assert "\x1b[2J" in console.file.getvalue()
