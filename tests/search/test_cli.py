@@ -206,7 +206,7 @@ def test_browse_names_a_free_port_when_its_own_is_taken(here, fgsearch) -> None:
 
 def test_browse_says_when_a_port_is_not_ours_to_open(here, fgsearch, monkeypatch) -> None:
     class Refusing(socket.socket):
-        def bind(self, address):
+        def bind(self, _):
             raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("search.browse.socket.socket", Refusing)
