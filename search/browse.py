@@ -14,8 +14,9 @@ from threading import Thread
 from rich.console import Console
 
 from search.errors import InputError
+from search.history import space_of
 from search.home import Home
-from search.mlflow_pages import SEARCHES, list_path, run_path, searches_view
+from search.mlflow_pages import SEARCHES, list_path, run_path, searches_view, view
 from search.mlflow_store import Store
 from search.projection import search_id
 
@@ -33,14 +34,16 @@ def landing(home: Home, store: Store, name: str | None) -> dict[str, str]:
     every = {"searches": list_path(experiment, SEARCHES)}
     if name is None:
         return every
-    opened = home.history(name).opened
-    assert opened is not None
-    run = store.search_run(search_id(opened))
+    history = home.history(name)
+    assert history.opened is not None
+    key = search_id(history.opened)
+    run = store.search_run(key)
     if run is None:
         why = f"MLflow at {store.where}: does not have search '{name}' yet; launching the same name again writes it"
         raise InputError(why)
-    pages = {name: run_path(experiment, run.id), "trials": list_path(experiment, search_id(opened))}
-    return {**pages, "charts": list_path(experiment, search_id(opened), charts=True), **every}
+    store.keep_view(key, view(space_of(history), key))  # of a search from before there was one, too
+    trials, charts = list_path(experiment, key), list_path(experiment, key, charts=True)
+    return {name: run_path(experiment, run.id), "trials": trials, "charts": charts, **every}
 
 
 def serve(uri: str, artifacts: Path, port: int, console: Console, pages: dict[str, str], *, show: bool) -> None:

@@ -35,8 +35,9 @@ def write_images(folder: Path, trial: str, looks: Mapping[int, Looks], times: Ma
     last = max(looks)
     for epoch, seen in looks.items():
         _save(sheet(seen), folder, trial, BY_EPOCH, epoch, times[epoch])
-    for step in range(1, looks[last].maps.shape[1] + 1):
-        _save(one_step(looks[last], step), folder, trial, BY_STEP, step, times[last])
+    drawn = _heated(looks[last], LARGE)                                            # n T P P 3
+    for step in range(1, drawn.shape[1] + 1):
+        _save(one_step(looks[last], drawn[:, step - 1], step), folder, trial, BY_STEP, step, times[last])
 
 
 def sheet(seen: Looks) -> Image.Image:
@@ -58,9 +59,8 @@ def sheet(seen: Looks) -> Image.Image:
     return paper
 
 
-def one_step(seen: Looks, step: int) -> Image.Image:
-    """Return what one time step sees of each image, in two columns, with the class and ✓ or ✗."""
-    drawn = _heated(seen, LARGE)[:, step - 1]                                      # n P P 3
+def one_step(seen: Looks, drawn: np.ndarray, step: int) -> Image.Image:
+    """Return what one time step sees of each image (n P P 3), in two columns, with the class and ✓ or ✗."""
     down = (len(drawn) + 1) // 2
     paper = Image.new("RGB", (2 * (LARGE + GAP) - GAP, HEAD + down * (LARGE + HEAD + GAP)), "white")
     pen = ImageDraw.Draw(paper)
