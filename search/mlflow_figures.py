@@ -38,7 +38,7 @@ def figures(space: Space, history: History) -> Iterator[tuple[str, Figure]]:
         yield "rungs", rungs_figure(space, history)
     if space.tune:
         yield "parallel", parallel_figure(space, history)
-        if importance := importance_figure(space, history):
+        if history.finished and (importance := importance_figure(space, history)):  # a forest takes a second or two
             yield "importance", importance
 
 
