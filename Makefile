@@ -1,6 +1,6 @@
 # make search   a real search on drawn birds, nothing needed
 # make test     lint, types, import contracts and every test
-.PHONY: help setup search check test chaos postgresql
+.PHONY: help setup search check test chaos postgresql chromium
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -30,7 +30,13 @@ postgresql:  # for the tests of the services: installed where that may be done, 
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends postgresql > /dev/null; } || \
 	  echo "no PostgreSQL, and none can be installed: its tests are skipped"
 
-test: setup postgresql  ## everything
+chromium:  # for the tests of what MLflow's pages show, likewise
+	@command -v chromium chromium-browser google-chrome > /dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get > /dev/null && echo "installing chromium ..." && apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium > /dev/null; } || \
+	  echo "no Chromium, and none can be installed: MLflow's pages are not looked at"
+
+test: setup postgresql chromium  ## everything
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports

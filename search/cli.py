@@ -4,6 +4,7 @@ import gc
 import shlex
 import sys
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,9 @@ app.add_typer(cli_services.app, name="services")
 
 def main() -> None:
     """Run the command line: a user's mistake is plain lines and status 2, Ctrl-C is status 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where there is no α it is a question mark, and the search goes on
     gc.set_threshold(200_000, 20, 20)  # torch, Ray and MLflow make a million objects that stay: 0.7 s of a start
     try:
         app()
@@ -171,19 +175,31 @@ def stop(name: Name, home: HomeOption = None) -> None:
     out.print(f"{name}: stopped; everything reported is kept" if stopped else f"{name}: is not running")
 
 
-@app.command(epilog="Example: fgsearch browse --port 5001")
+@app.command(epilog="Example: fgsearch browse finches --port 5001")
 def browse(
+    name: Annotated[str | None, typer.Argument(help="The search to open.", show_default="the list of all")] = None,
     home: HomeOption = None,
     port: Annotated[int, typer.Option("--port", help="Port on this machine (loopback only).", min=1, max=65535)] = 5000,
     tracking_uri: UriOption = None,
+    show: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open a browser.", show_default="on a terminal")
+    ] = None,
 ) -> None:
-    """Open the MLflow UI on the searches' store."""
-    from search.browse import serve
+    """Open MLflow's pages on the searches' store: a search at a glance, its trials best first, their charts."""
+    from search.browse import landing, serve, show_pages
+    from search.mlflow_store import StoreError
     from search.tracking import default_uri
 
-    place = Home.find(home)
-    open_store(place, tracking_uri)
-    serve(tracking_uri or default_uri(place.path), place.path / "artifacts", port, out)
+    place, wanted = Home.find(home), sys.stdout.isatty() if show is None else show
+    store = open_store(place, tracking_uri)
+    try:
+        pages = landing(place, store, name)
+    except StoreError as error:
+        raise InputError(str(error)) from None
+    if store.remote:
+        show_pages(store.where, out, pages, show=wanted)
+    else:
+        serve(tracking_uri or default_uri(place.path), place.path / "artifacts", port, out, pages, show=wanted)
 
 
 app.command(epilog="Example: fgsearch export finches --bundle best.zip")(cli_export.export)

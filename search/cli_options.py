@@ -47,7 +47,7 @@ def next_steps(name: str, home: Home, uri: str, go_on: str, history: "History") 
     return [
         *([] if complete else [f"go on    {go_on}{option}"]),
         f"MLflow   {uri}",
-        f"browse   fgsearch browse{option}",
+        f"browse   fgsearch browse {name}{option}",
         f"export   fgsearch export {name} --out best.yaml{option}",
         f"retrain  fgsearch retrain best.yaml{option}",
     ]

@@ -6,6 +6,7 @@ journal, so a dispatcher built from a journal goes on where the last one stopped
 
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -61,6 +62,7 @@ class Outcome(BaseModel):
     seconds: float = 0.0
     checkpoint: str | None = None
     predictions: str | None = None
+    looks: str | None = None
     failure: str | None = None
     reason: str | None = None
 
@@ -211,10 +213,15 @@ class Dispatcher:
         )
 
     def _forget_checkpoints(self, number: int) -> None:
-        """Delete what a trial will not continue from: all but its newest, and that too once it cannot place."""
+        """Delete what a trial will not continue from: all but its newest, and that too once it cannot place.
+
+        Its heatmaps then go as well: they are shown of trials at the last rung.
+        """
         trial = self.history.trials[number]
         state = self.history.state(trial, self.space.search.epochs)
         keep = trial.checkpoint[1] if trial.checkpoint and state not in ("stopped", "failed") else None
+        if state in ("stopped", "failed"):
+            rmtree(self.checkpoints.parent / "looks" / str(number), ignore_errors=True)
         for file in (self.checkpoints / str(number)).glob("*.safetensors"):
             if f"{number}/{file.name}" != keep and _older(file.name, trial.checkpoint):
                 file.unlink(missing_ok=True)

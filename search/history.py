@@ -55,6 +55,7 @@ class Trial:
     seconds: float = 0.0  # of training
     checkpoint: tuple[int, str] | None = None  # epoch, name
     predictions: str | None = None  # the file of its test predictions
+    looks: dict[int, str] = field(default_factory=dict)  # the files of its heatmaps, by epoch
     rung: int = 0  # the highest it has finished
     promoted: int = 0  # the highest it was told to reach
     stopped: bool = False
@@ -159,6 +160,8 @@ class History:
             trial.reports[fact.epoch], trial.reported[fact.epoch] = fact.metrics, fact.at
             trial.seconds += fact.seconds
         trial.predictions = trial.predictions or fact.predictions
+        if fact.looks:
+            trial.looks[fact.epoch] = fact.looks
         if fact.checkpoint and (trial.checkpoint is None or fact.epoch >= trial.checkpoint[0]):
             trial.checkpoint = fact.epoch, fact.checkpoint
 

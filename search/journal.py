@@ -116,6 +116,7 @@ class Reported(_Fact):
     seconds: float
     checkpoint: FileName | None  # under the search's checkpoints/; the file exists only if this line does
     predictions: FileName | None = None  # of the test split, under the search's predictions/; likewise
+    looks: FileName | None = None  # heatmaps of a few validation images, under the search's looks/; likewise
 
 
 class Ended(_Fact):

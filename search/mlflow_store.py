@@ -5,6 +5,7 @@
 MLflow is imported when a store is opened: it takes two seconds, and phones home unless told not to beforehand.
 """
 
+import json
 import os
 import sqlite3
 import warnings
@@ -22,6 +23,7 @@ from filelock import FileLock
 
 from cluster.private import without_password
 from search.errors import InputError
+from search.mlflow_pages import VIEW, run_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 EXPERIMENT = "fgsearch"
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+ABOUT = {
+    "mlflow.experimentKind": "custom_model_development",  # else its pages offer what is for language models
+    "mlflow.note.content": "Each search is a run, its trials are beneath it; `fgsearch browse NAME` opens one.",
+}
+DIGEST = 36                # characters of a data set's digest that MLflow takes
 BATCH = 800                # metrics a call: MLflow takes 1,000 of everything together, 100 params and 100 tags
 LONGEST_TEXT = 4_000       # of a tag or parameter; MLflow's own limits are 5,000 and 6,000
 SECONDS_A_CALL = 20
@@ -45,6 +52,15 @@ class AwayError(StoreError):
 
 class RefusedError(StoreError):
     """MLflow will not take this, whenever it is asked."""
+
+
+class Dataset(NamedTuple):
+    """Images that runs are trained on, as MLflow links them; two of one name and digest are one."""
+
+    name: str
+    digest: str
+    source: str              # where they are
+    profile: dict[str, str]  # what else tells them from others
 
 
 class Point(NamedTuple):
@@ -78,13 +94,13 @@ class Store:
     def __init__(self, tracking_uri: str, artifacts: Path | None = None) -> None:
         self.where = without_password(tracking_uri)
         self.away: str | None = None
-        self._remote = require_address(tracking_uri) in SERVERS
-        self._uri, self._password = _enter(tracking_uri) if self._remote else (tracking_uri, _password(tracking_uri))
-        self._artifacts = None if self._remote or artifacts is None else artifacts.resolve().as_uri()
+        self.remote = require_address(tracking_uri) in SERVERS
+        self._uri, self._password = _enter(tracking_uri) if self.remote else (tracking_uri, _password(tracking_uri))
+        self._artifacts = None if self.remote or artifacts is None else artifacts.resolve().as_uri()
         self._experiment: str | None = None
         self._mlflow = _quiet_mlflow()
         self._client: Any = None
-        if self._remote:
+        if self.remote:
             self._knock()
         else:
             self._open_database()
@@ -145,11 +161,19 @@ class Store:
             raise RefusedError(f"artifact {name}: {error}") from None
 
     def attach_folder(self, run: Run, folder: Path, without: str = "") -> None:
-        """Keep the files of a folder with a run, but for the one that is kept elsewhere."""
-        with self._calls():
-            for path in sorted(folder.iterdir()):
-                if path.name != without:
-                    self._client.log_artifact(run.id, str(path))
+        """Keep what a folder holds with a run, but for the file that is kept elsewhere.
+
+        Raises RefusedError: when the artifact store does not take it.
+        """
+        try:
+            with self._calls():
+                for path in sorted(folder.iterdir()):
+                    if path.is_dir():
+                        self._client.log_artifacts(run.id, str(path), path.name)
+                    elif path.name != without:
+                        self._client.log_artifact(run.id, str(path))
+        except AwayError as error:
+            raise RefusedError(f"artifacts: {error}") from None
 
     @property
     def mlflow(self) -> Any:  # noqa: ANN401 MLflow's types are partial
@@ -162,6 +186,21 @@ class Store:
         with self._calls():
             yield self._client
 
+    def link(self, run: Run, dataset: Dataset) -> None:
+        """Show that a run was trained on `dataset`; said twice it is one link."""
+        source = import_module("mlflow.data.code_dataset_source").CodeDatasetSource({"source": dataset.source})
+        meta = import_module("mlflow.data.meta_dataset").MetaDataset(source, dataset.name, dataset.digest[-DIGEST:])
+        entities = self._mlflow.entities
+        held = entities.Dataset(**{**meta.to_dict(), "profile": json.dumps(dataset.profile)})
+        context = entities.InputTag("mlflow.data.context", "train and validation")
+        with self._calls():
+            self._client.log_inputs(run.id, [entities.DatasetInput(held, [context])])
+
+    def keep_view(self, name: str, state: str) -> None:
+        """Keep a state of the page that lists runs; a link with `name` opens it."""
+        with self._calls():
+            self._client.set_experiment_tag(self.experiment(), f"{VIEW}{name}", state)
+
     def settle(self) -> None:
         """Let SQLite count its rows: ordering 10,000 runs by a metric then takes 0.1 s, not 8."""
         if database := self._sqlite():
@@ -170,7 +209,7 @@ class Store:
 
     def address(self, run: Run) -> str:
         """Return where a run is looked at: its page on a server, its id in a database."""
-        return f"{self._uri.rstrip('/')}/#/experiments/{self._experiment}/runs/{run.id}" if self._remote else run.id
+        return f"{self._uri.rstrip('/')}/{run_path(self.experiment(), run.id)}" if self.remote else run.id
 
     def experiment(self) -> str:
         """Return the id of the one experiment all searches share; create it where it is missing."""
@@ -179,7 +218,7 @@ class Store:
                 found = self._client.get_experiment_by_name(EXPERIMENT)
                 if found and found.lifecycle_stage == "deleted":
                     self._client.restore_experiment(found.experiment_id)
-                new = None if found else self._client.create_experiment(EXPERIMENT, self._artifacts)
+                new = None if found else self._client.create_experiment(EXPERIMENT, self._artifacts, ABOUT)
                 self._experiment = str(found.experiment_id if found else new)
         return self._experiment
 

@@ -8,8 +8,11 @@ value is a function of the journal alone, so half of it and then the rest show w
 import gc
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -19,7 +22,8 @@ from search import confirm
 from search.asha import Ladder
 from search.history import History, Trial
 from search.journal import Ended, Failed, Opened, Reader, Reported, Stopped
-from search.mlflow_store import AwayError, Point, RefusedError, Run, Status, Store
+from search.mlflow_pages import OVER_STEPS, PLACE, description, placed, view
+from search.mlflow_store import AwayError, Dataset, Point, RefusedError, Run, Status, Store
 from search.space import Space
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 FIGURE = "attention.png"
 SUMMARY = ("val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll")  # of the best trial, at the parent
+GLANCE_SECONDS = 60.0   # between two drawings of a running search; longer where drawing takes long
 ENDS = {"complete": "", "stopped": "the search was stopped", "budget": "the search's hours were over"}
 
 
@@ -41,6 +46,8 @@ class Projection:
     def __init__(self, journal_path: Path, space: Space, store: Store) -> None:
         self._space, self._store = space, store
         self._reader = Reader(journal_path)
+        self._looks = journal_path.with_name("looks")
+        self._next_glance = 0.0
         self._lock = FileLock(journal_path.with_name("mlflow.lock"))  # two writers would each create a run
         self._history = History()
         self._heard: dict[int, datetime] = {}             # of a trial, last
@@ -75,6 +82,7 @@ class Projection:
                 self._write_trial(trial, parent, runs)
             except RefusedError as error:
                 refusals.append(f"trial #{trial.number}: {error}")
+        refusals += self._write_glance(self._history.opened, parent, runs)
         if not refusals:
             self._runs = runs
         return refusals
@@ -117,6 +125,8 @@ class Projection:
             run = runs[None] = self._store.create(opened.search, opened.at, self._identity(opened, "search"))
         if "fgsearch.state" not in run.tags:
             params = texts(_flat(opened.space))
+            self._store.keep_view(search_id(opened), view(self._space, search_id(opened)))
+            self._link(run)
         if not run.shows(status, tags):
             self._store.write(run, self._bests[self._bests_written:], params, tags)
         self._bests_written = len(self._bests)
@@ -133,7 +143,6 @@ class Projection:
             "fgsearch.reason": ENDS[finished.how] if finished else "",
             "fgsearch.best": f"#{best.number}" if best else "",
             "fgsearch.epochs": str(self._epochs()),
-            "mlflow.note.content": self._space.question,
         }
         if launched and launched.commit:
             tags["mlflow.source.git.commit"] = launched.commit
@@ -144,9 +153,51 @@ class Projection:
             )
         return tags
 
+    def _write_glance(self, opened: Opened, parent: Run, runs: Mapping[int | None, Run]) -> list[str]:
+        """Draw the search and describe it, if it is time; returns what was refused."""
+        drawn = {"fgsearch.drawn": f"{self._history.facts} facts"}
+        early = self._history.finished is None and time.monotonic() < self._next_glance
+        if early or drawn.items() <= parent.tags.items():
+            return []
+        began = time.monotonic()
+        refusals: list[str] = []
+        names: list[str] = []
+        try:
+            names = self._draw(parent)
+        except RefusedError as error:
+            refusals.append(f"the search's figures: {error}")
+        ids = {number: run.id for number, run in runs.items()}
+        note = description(self._space, self._history, search_id(opened), self._store.experiment(), ids, names)
+        self._store.write(parent, [], {}, {"mlflow.note.content": note} | ({} if refusals else drawn))
+        self._next_glance = time.monotonic() + max(GLANCE_SECONDS, 50 * (time.monotonic() - began))
+        return refusals
+
+    def _draw(self, parent: Run) -> list[str]:
+        """Keep the search's figures with its run; returns their names."""
+        from search.mlflow_figures import figures  # noqa: PLC0415 when there is something to draw
+
+        with TemporaryDirectory() as folder:
+            kept = Path(folder) / "figures"
+            kept.mkdir()
+            names = []
+            for name, figure in figures(self._space, self._history):
+                figure.savefig(kept / f"{name}.png")
+                names.append(name)
+            if names:
+                self._store.attach_folder(parent, Path(folder))
+        return names
+
+    def _link(self, run: Run) -> None:
+        """Show which images a run was trained on, where the journal tells."""
+        data = self._history.launched.data if self._history.launched else {}
+        if "fingerprint" in data:
+            settings = self._space.config(self._space.reference()).settings()
+            name, root = str(settings["data.dataset"]), str(settings["data.root"] or "drawn, not read")
+            self._store.link(run, Dataset(name, data["fingerprint"], root, dict(data)))
+
     def _write_trial(self, trial: Trial, parent: Run, runs: dict[int | None, Run]) -> None:
         status, tags = self._standing(trial)
-        run, drawn = runs.get(trial.number), {"fgsearch.figure": FIGURE} if self._has_figure(trial) else {}
+        run, drawn = runs.get(trial.number), self._drawn_of(trial)
         written = int(run.tags.get("fgsearch.epochs", 0)) if run else 0
         if written > len(trial.reports):  # the journal lost its last line, torn: told again, the epoch is there already
             tags["fgsearch.epochs"] = str(written)
@@ -164,6 +215,8 @@ class Projection:
         if not run.shows(status, tags):
             fresh = "fgsearch.epochs" not in run.tags
             params = texts(self._space.config(trial.settings).settings()) if fresh else {}
+            if fresh:
+                self._link(run)
             self._store.write(run, list(self._points(trial, written)), params, tags)
             if status != "RUNNING" or run.status != status:
                 self._store.set_status(run, status, self._heard.get(trial.number, trial.asked))
@@ -206,10 +259,28 @@ class Projection:
                 at = trial.reported[epoch]
                 yield from (Point(name, value, at, epoch) for name, value in metrics.items())
                 yield from (Point(f"best/{objective}", value, at, epoch) for value in best)
+                yield from self._standings(epoch, metrics, at, repeat=trial.repeats is not None)
         if finalist := self._race.get(trial.number):
             last = max(self._heard[t.number] for t in self._history.trials.values() if t.repeats == trial.number)
             yield Point(f"confirmed/{objective}", finalist.mean, last, trial.epoch)
             yield Point(f"confirmed/{objective}_sd", finalist.sd, last, trial.epoch)
+
+    def _standings(self, epoch: int, metrics: Mapping[str, float], at: "datetime", *, repeat: bool) -> Iterator[Point]:
+        """Yield what the list of trials is ordered by at a rung, and at the last one the curves over time steps."""
+        search = self._space.search
+        if epoch in search.rungs and search.objective in metrics and not repeat:
+            yield Point(PLACE, placed(self._space, epoch, metrics[search.objective]), at, epoch)
+        if epoch == search.epochs:
+            for name, value in metrics.items():
+                kind, _, step = name.rpartition("/")
+                if kind in OVER_STEPS:
+                    yield Point(f"by time step/{OVER_STEPS[kind]}", value, at, int(step))
+
+    def _drawn_of(self, trial: Trial) -> dict[str, str]:
+        """Return the tags that say what is drawn of a trial; MLflow looks for images where its own says so."""
+        if not self._has_figure(trial):
+            return {}
+        return {"fgsearch.figure": FIGURE} | ({"mlflow.loggedImages": "True"} if trial.looks else {})
 
     def _has_figure(self, trial: Trial) -> bool:
         return trial.rung >= self._space.search.epochs and "attention/alpha/01" in trial.reports.get(trial.epoch, {})
@@ -222,6 +293,23 @@ class Projection:
         self._store.attach(run, FIGURE, attention_figure(trial.reports, title))
         gc.collect()  # a figure is thousands of objects in cycles: dozens would lie about before Python looks
         self._store.attach(run, "settings.yaml", "".join(lines))
+        if trial.looks:
+            self._attach_heatmaps(trial, run)
+
+    def _attach_heatmaps(self, trial: Trial, run: Run) -> None:
+        from fgmodel.looks import read_looks  # noqa: PLC0415 torch, for who has something to show
+        from search.heatmaps import write_images  # noqa: PLC0415
+
+        looks = {}
+        for epoch, name in sorted(trial.looks.items()):
+            with suppress(OSError, ValueError):  # deleted by hand, or damaged: the other epochs are shown
+                looks[epoch] = read_looks(self._looks / name)
+        assert self._history.opened is not None
+        with TemporaryDirectory() as folder:
+            if looks:
+                token = f"{search_id(self._history.opened)} {trial.number}"
+                write_images(Path(folder) / "images", token, looks, trial.reported)
+                self._store.attach_folder(run, Path(folder))
 
 
 def _changed(past: list[Point], points: list[Point]) -> list[Point]:

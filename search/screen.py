@@ -1,12 +1,16 @@
 """What a person sees while a search runs: progress of the preparation, then a live table of the trials."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,8 +23,10 @@ from search.history import History, Trial
 from search.space import Space
 
 REFRESH_SECONDS = 0.25
+STILL_SECONDS = 2.0
 LINE_SECONDS = 15.0  # between lines where there is no terminal
 ROWS = 12
+SPARKS = 9  # bars of a trial's epochs
 BARS = "▁▂▃▄▅▆▇█"
 SHORT = {
     "loss.lambda_rank": "λ",
@@ -67,10 +73,11 @@ class Screen:
     def __init__(self, console: Console, space: Space, history: History) -> None:
         self._console, self._space, self._history = console, space, history
         self._live: Live | None = None
-        self._next = 0.0
+        self._next = self._drawn = 0.0
+        self._shown = (-1, console.size)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:  # there, nothing can be drawn over
             self._live = Live(self.view(), console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         return self
@@ -86,9 +93,19 @@ class Screen:
             return
         self._next = now + (REFRESH_SECONDS if self._live else LINE_SECONDS)
         if self._live:
-            self._live.update(self.view(), refresh=True)
+            self._redraw(self._live, now)
         else:
             self._console.print(progress_line(self._space, self._history), soft_wrap=True)
+
+    def _redraw(self, live: Live, now: float) -> None:
+        """Draw the table anew where it says something else; the time left counts every other second."""
+        shown = (self._history.facts, self._console.size)
+        if shown == self._shown and now < self._drawn + STILL_SECONDS:
+            return
+        if shown[1] != self._shown[1]:
+            self._console.clear()  # lines that the terminal broke anew are not where they were drawn
+        self._shown, self._drawn = shown, now
+        live.update(self.view(), refresh=True)
 
     def view(self) -> Group:
         """Return the table and the line beneath it."""
@@ -96,25 +113,64 @@ class Screen:
         return Group(trial_table(self._space, self._history, rows), Text(progress_line(self._space, self._history)))
 
 
-def trial_table(space: Space, history: History, rows: int = ROWS) -> Table:
-    """Return the best trials, highest rung first."""
-    table = Table(box=None, pad_edge=True, header_style="bold")
-    for title in (
-        "trial",
-        "rung",
-        space.search.objective,
-        "α over t",
-        *(SHORT.get(p.name, p.name) for p in space.tune),
-        *(("row", "seed") if space.rows else ()),
-    ):
-        table.add_column(title, justify="left" if title in ("α over t", "row") else "right", no_wrap=True)
-    for trial in ranked(space, history)[:rows]:
-        note = "*" if trial.number == REFERENCE else ""
-        value = trial.at(trial.rung, space.search.objective)
-        tuned = [_number(trial.settings.get(p.name)) for p in space.tune]
-        tuned += [trial.by, str(trial.settings["seed"])] if space.rows else []
-        table.add_row(f"{note}#{trial.number}", str(trial.rung), f"{value:.3f}", alpha_bars(trial), *tuned)
-    return table
+def trial_table(space: Space, history: History, rows: int = ROWS) -> "TrialTable":
+    """Return the best trials, highest rung first: as many columns as the place it is shown in has room for."""
+    shown = ranked(space, history)[:rows]
+    objective = space.search.objective
+    seen = [v for t in shown for v in _by_epoch(t, objective) if not math.isnan(v)]
+    low, high = min(seen, default=0.0), max(seen, default=1.0)
+    columns = [
+        Column("trial", [f"{'*' if t.number == REFERENCE else ''}#{t.number}" for t in shown]),
+        Column("rung", [str(t.rung) for t in shown]),
+        Column(objective, [f"{t.at(t.rung, objective):.3f}" for t in shown]),
+        Column("by epoch", [sparkline(_by_epoch(t, objective), low, high) for t in shown], left=True),
+        Column("α over t", [alpha_bars(t) for t in shown], left=True),
+        Column("entropy", [_entropy(t) for t in shown]),
+    ]
+    for parameter in space.tune:
+        cells = [_number(t.settings.get(parameter.name)) for t in shown]
+        columns.append(Column(SHORT.get(parameter.name, parameter.name), cells))
+    if space.rows:
+        seeds = Column("seed", [str(t.settings["seed"]) for t in shown])
+        columns[1:1] = [Column("row", [t.by for t in shown], left=True), seeds]
+    return TrialTable(columns)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table, cell by cell."""
+
+    title: str
+    cells: list[str]
+    left: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many characters it takes."""
+        return max(cell_len(text) for text in (self.title, *self.cells))
+
+
+@dataclass(frozen=True)
+class TrialTable:
+    """Columns from the most to the least telling; the last ones are left out where they do not fit."""
+
+    columns: list[Column]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table that fits."""
+        ends = list(accumulate(2 + column.width for column in self.columns))
+        fitting = sum(end <= options.max_width for end in ends)
+        if fitting < len(ends):
+            fitting = sum(end + 3 <= options.max_width for end in ends)   # room to say that there is more
+        shown = self.columns[:max(1, fitting)]
+        table = Table(box=None, pad_edge=True, header_style="bold")
+        for column in shown:
+            table.add_column(column.title, justify="left" if column.left else "right", no_wrap=True)
+        if len(shown) < len(self.columns):
+            table.add_column("…", no_wrap=True)
+        for row in zip(*(column.cells for column in shown), strict=True):
+            table.add_row(*row)
+        yield table
 
 
 def ending(space: Space, history: History, steps: list[str]) -> Group:
@@ -170,8 +226,26 @@ def alpha_bars(trial: Trial) -> str:
     """Return mean α over the time steps as a row of bars; the tallest is the largest."""
     metrics = trial.reports.get(trial.epoch, {})
     alphas = [v for k, v in sorted(metrics.items()) if k.startswith("attention/alpha/")]
-    top = max(alphas, default=1.0) or 1.0
-    return "".join(BARS[min(len(BARS) - 1, int(a / top * (len(BARS) - 1) + 0.5))] for a in alphas)
+    return sparkline(alphas, 0.0, max(alphas, default=1.0) or 1.0)
+
+
+def sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """Return values as a row of bars between `low` and `high`; a dot where there is none to show."""
+    spread = (high - low) or 1.0
+    places = ((v - low) / spread * (len(BARS) - 1) + 0.5 for v in values)
+    return "".join("·" if math.isnan(place) else BARS[max(0, min(len(BARS) - 1, int(place)))] for place in places)
+
+
+def _by_epoch(trial: Trial, objective: str) -> list[float]:
+    """Return a trial's objective over its epochs, thinned to what a cell has room for; the first and last are kept."""
+    values = [metrics.get(objective, math.nan) for _, metrics in sorted(trial.reports.items())]
+    most = min(SPARKS, len(values))
+    return [values[round(k * (len(values) - 1) / max(1, most - 1))] for k in range(most)]
+
+
+def _entropy(trial: Trial) -> str:
+    entropy = trial.at(trial.epoch, "attention/entropy")
+    return "–" if math.isnan(entropy) else f"{entropy:.2f}"
 
 
 def _number(value: object) -> str:

@@ -5,6 +5,7 @@ import json
 import socket
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fgmodel import store
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError, NoRoomError
 from fgmodel.final import Look, look
+from fgmodel.looks import SEEN_THROUGH, Glass, open_glass
 from fgmodel.prepare import prepare
 from fgmodel.training import Diverged, Run, best_device
 from fgmodel.trial_data import TrialData, whole
@@ -31,6 +33,7 @@ class TrialActor(Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first order."""
         self._data: dict[str, TrialData] = {}
+        self._glasses: dict[str, Glass | None] = {}
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:  # always True: Tune hangs on False
@@ -89,6 +92,7 @@ class TrialActor(Trainable):
             seconds=round(seconds, 4),
             checkpoint=checkpoint,
             predictions=predictions,
+            looks=self._look(run) if run.epoch >= order.to and not order.final else None,
         )
 
     def _start(self) -> Run:
@@ -102,14 +106,26 @@ class TrialActor(Trainable):
         return run
 
     def _open(self, config: TrialConfig) -> TrialData:
-        chosen = {k: v for k, v in config.settings().items() if k.startswith(("data.", "model."))}
-        key = json.dumps(chosen, sort_keys=True)
+        key = _chosen(config, ("data.", "model."))
         if key not in self._data:
             self._data = {key: prepare(config, self._cache, device=best_device())}
         return self._data[key]
 
     def _due(self, run: Run) -> bool:
         return run.epoch >= self._order.to or time.monotonic() - self._saved > CHECKPOINT_SECONDS
+
+    def _look(self, run: Run) -> str | None:
+        """Keep where the time steps look now, for MLflow's image grid; None where there is nothing to see."""
+        key = _chosen(run.config, ("data.", *SEEN_THROUGH))
+        if key not in self._glasses:
+            with suppress(InputError):  # of an image that is no longer there: the trial itself needs none of them
+                self._glasses = {key: open_glass(run.config, run.data, self._cache, best_device())}
+        glass = self._glasses.get(key)
+        if glass is None:
+            return None
+        name = f"{self._stem()}.npz"
+        store.write(self._checkpoints.parent / "looks" / name, glass.looks(run).write)
+        return name
 
     def _keep(self, seen: Look) -> str:
         name = f"{self._stem()}.npz"
@@ -133,3 +149,8 @@ class TrialActor(Trainable):
         order = self._order
         epoch = self._run.epoch if self._run else 0
         return Outcome(job=order.job, attempt=order.attempt, trial=order.trial, epoch=epoch, failure=why, reason=reason)
+
+
+def _chosen(config: TrialConfig, begins: tuple[str, ...]) -> str:
+    """Return a configuration's settings that begin so, as a key."""
+    return json.dumps({k: v for k, v in config.settings().items() if k.startswith(begins)}, sort_keys=True)

@@ -1,6 +1,8 @@
 """The command line as a user meets it: help with an example everywhere, one clear line and status 2 for every mistake."""
 
+import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -9,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.main import get_command
 
+from search.browse import show_pages
 from search.cli import app
 from search.dispatch import Dispatcher
 from search.journal import Journal, Launched, Opened
@@ -191,6 +195,52 @@ def test_browse_names_a_free_port_when_its_own_is_taken(here, fgsearch) -> None:
         port = taken.getsockname()[1]
         status, _, errors = fgsearch("browse", "--port", str(port))
     assert (status, errors.strip()) == (2, f"port {port} is in use; try: fgsearch browse --port {port + 1}")
+
+
+def test_browse_says_when_a_port_is_not_ours_to_open(here, fgsearch, monkeypatch) -> None:
+    class Refusing(socket.socket):
+        def bind(self, _):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("search.browse.socket.socket", Refusing)
+    status, _, errors = fgsearch("browse", "--port", "80")
+    assert (status, errors.strip()) == (2, "port 80 cannot be used: Permission denied; try: fgsearch browse --port ANOTHER")
+
+
+@pytest.mark.parametrize(("name", "remedy"), [
+    pytest.param("tine", "holds no search 'tine'; did you mean 'tiny'?", id="no such search"),
+    pytest.param("tiny", "does not have search 'tiny' yet; launching the same name again writes it", id="a search that MLflow lacks"),
+])
+def test_browse_names_the_search_it_cannot_open(here, fgsearch, name, remedy) -> None:
+    searched(here)
+    status, _, errors = fgsearch("browse", name)
+    assert status == 2
+    assert remedy in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("screen", [pytest.param({}, id="no screen"), pytest.param({"DISPLAY": ":9"}, id="no browser")])
+def test_without_a_browser_the_pages_addresses_are_said_with_the_way_there(capsys, monkeypatch, screen) -> None:
+    for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in screen.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("search.browse.webbrowser.open", lambda _: False)
+    monkeypatch.setattr("search.browse.sys.platform", "linux")
+    console = Console(width=100)
+    show_pages("http://127.0.0.1:5000", console, {"tiny": "#/experiments/1/runs/a", "trials": "#/b"}, show=True)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "  tiny    http://127.0.0.1:5000/#/experiments/1/runs/a"
+    assert second == "  trials  http://127.0.0.1:5000/#/b"
+    assert third.startswith("no browser can be opened here; from another machine: ssh -L 5000:127.0.0.1:5000 ")
+
+
+def test_output_that_has_no_greek_letters_shows_question_marks_and_goes_on(here) -> None:
+    searched(here)
+    code = "import sys; from search.cli import main; sys.argv = ['fgsearch', 'status', 'tiny']; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"? over t" in done.stdout
 
 
 def test_help_and_version_do_not_load_the_heavy_libraries() -> None:

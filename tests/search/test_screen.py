@@ -1,13 +1,16 @@
+import math
+import re
 from io import StringIO
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
 
 from search.forecast import expected_epochs, seconds_left, spoken
-from search.history import Trial
+from search.history import History, Trial
 from search.journal import now
-from search.screen import Screen, alpha_bars, ending, progress_line
-from search.space import Search
+from search.screen import Screen, alpha_bars, ending, progress_line, sparkline, trial_table
+from search.space import Search, Space
 from tests.search.conftest import run_to_end, train
 
 
@@ -75,3 +78,82 @@ def test_without_a_terminal_the_screen_prints_plain_lines(space, dispatching) ->
 def test_attention_is_drawn_as_bars_of_which_the_tallest_is_the_largest() -> None:
     trial = Trial(0, {}, "tpe", now(), reports={1: {"attention/alpha/01": 0.1, "attention/alpha/02": 0.8, "attention/alpha/03": 0.1}})
     assert alpha_bars(trial) == "▂█▂"
+
+
+def test_a_sparkline_goes_from_the_lowest_to_the_highest_and_dots_what_was_not_measured() -> None:
+    assert sparkline([0.0, 0.5, 1.0, math.nan], 0.0, 1.0) == "▁▅█·"
+    assert sparkline([0.3, 0.3], 0.3, 0.3) == "▁▁"
+
+
+def made(space: Space) -> History:
+    """Two trials of nine epochs with attention."""
+    history = History()
+    for number in range(2):
+        alphas = {"attention/alpha/01": 0.25, "attention/alpha/02": 0.75, "attention/entropy": 0.81}
+        reports = {e: {"val/accuracy": e / 10 + number / 100, "val/nll": 1.0} | alphas for e in range(1, 10)}
+        history.trials[number] = Trial(number, space.reference(), "tpe", now(), reports=reports, rung=9)
+    return history
+
+
+def test_each_trial_shows_its_rung_its_sparkline_and_its_attention_with_entropy(space) -> None:
+    first, row = shown(trial_table(space, made(space))).splitlines()[:2]
+    assert first.split()[:9] == ["trial", "rung", "val/accuracy", "by", "epoch", "α", "over", "t", "entropy"]
+    assert row.split()[:6] == ["#1", "9", "0.910", "▁▂▃▄▅▅▆▇█", "▃█", "0.81"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
+def test_the_table_keeps_to_the_width_it_has_and_says_when_it_leaves_something_out(space, width) -> None:
+    lines = shown(trial_table(space, made(space)), width).rstrip().splitlines()
+    assert max(len(line) for line in lines) <= width
+    assert len(lines) == 3, "no line is broken"
+    assert ("…" in lines[0]) == (width < 95)  # twelve columns of 71 characters, each with a space on both sides
+    assert lines[0].split()[0] == "trial"
+
+
+def screened(space: Space, console: Console) -> str:
+    with Screen(console, space, made(space)) as screen:
+        screen.tick()
+    return console.file.getvalue()
+
+
+def test_without_colour_the_live_table_has_none(space, monkeypatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    said = screened(space, Console(file=StringIO(), width=120, force_terminal=True))
+    colours = re.findall(r"\x1b\[([0-9;]*)m", said)
+    assert not [c for c in colours if {int(n or 0) for n in c.split(";")} & {*range(30, 50), *range(90, 108)}]
+
+
+def test_a_terminal_that_nothing_can_be_drawn_over_gets_plain_lines(space, monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    said = screened(space, Console(file=StringIO(), width=200, force_terminal=True))
+    assert said.count("started") == 1
+    assert "\x1b" not in said
+
+
+def test_the_live_table_is_drawn_anew_only_when_it_has_something_new_to_say(space, monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("search.screen.REFRESH_SECONDS", 0.0)
+    history, console = made(space), Console(file=StringIO(), width=120, force_terminal=True)
+    with Screen(console, space, history) as screen:
+        drawn = [tables(console, screen) for _ in range(3)]
+        history.facts += 1
+        drawn.append(tables(console, screen))
+    assert [b - a for a, b in pairwise(drawn)] == [0, 0, 1]
+
+
+def tables(console: Console, screen: Screen) -> int:
+    screen.tick()
+    return console.file.getvalue().count("val/accuracy")
+
+
+def test_a_terminal_that_was_resized_is_cleared_before_the_table_is_drawn(space, monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("search.screen.REFRESH_SECONDS", 0.0)
+    console = Console(file=StringIO(), width=120, height=30, force_terminal=True)
+    with Screen(console, space, made(space)) as screen:
+        screen.tick()
+        assert "\x1b[2J" not in console.file.getvalue()
+        console.size = (60, 20)
+        screen.tick()
+        assert "\x1b[2J" in console.file.getvalue()

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -13,10 +14,12 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from fgmodel.config import DEFAULTS
+from fgmodel.looks import Looks
 from search.asha import Ladder
 from search.errors import InputError
 from search.history import load
@@ -32,8 +35,10 @@ from search.journal import (
     Promoted,
     Reported,
 )
-from search.mlflow_store import AwayError, Store
+from search.mlflow_pages import BY_EPOCH, BY_STEP
+from search.mlflow_store import AwayError, Store, StoreError
 from search.parameter import Parameter
+from search.projection import Projection
 from search.space import Search, Space
 from search.tracking import Tracker, default_uri, log_retrain, replay
 
@@ -135,8 +140,13 @@ def dump(folder):
             "tags": "select run_uuid, key, value from tags",
         }
         rows = {table: database.execute(query).fetchall() for table, query in tables.items()}
-    return {table: sorted((names[i], *(names.get(v, v) for v in rest)) for i, *rest in found if i in names)
-            for table, found in rows.items()}
+
+    def called(value):
+        for run, name in names.items() if isinstance(value, str) else ():
+            value = value.replace(run, name)
+        return value
+
+    return {table: sorted((names[i], *map(called, rest)) for i, *rest in found if i in names) for table, found in rows.items()}
 
 
 def tags(folder, name):
@@ -169,11 +179,134 @@ def test_a_search_is_one_parent_run_with_a_child_a_trial(book, store, tmp_path):
     parent, child = tags(tmp_path, "finches-1"), tags(tmp_path, "#1")
     assert parent["fgsearch.kind"] == "search"
     assert parent["fgsearch.best"] == "#1"
-    assert parent["mlflow.note.content"] == "Which margin serves best?"
     assert child["mlflow.parentRunId"] == "finches-1"
     assert (child["fgsearch.kind"], child["fgsearch.search"], child["fgsearch.trial"]) == ("trial", "finches-1", "1")
     assert child["fgsearch.id"] == parent["fgsearch.id"]
     assert sorted(statuses(tmp_path)) == ["#0", "#1", "#2", "finches-1"]
+
+
+def test_the_searchs_description_asks_answers_and_leads_on(book, store, tmp_path):
+    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+    note = tags(tmp_path, "finches-1")["mlflow.note.content"]
+    assert note.startswith("### Which margin serves best?\n\n**Best: trial [#1](#/experiments/")
+    assert "/runs/#1?" in note, "dump calls runs by their names"
+    for said in ("validation accuracy **0.730** after 3 epochs", "**Complete**: 3 of 4 trials, 1 at the last rung (3 epochs), 1 failed.",
+                 "| margin (`loss.margin`) | &emsp; 0.25 | &emsp; 0 |", "[all trials, best first](", "![Values from rung to rung](get-artifact?path=figures%2Frungs.png"):
+        assert said in note
+
+
+def test_a_question_is_shown_as_text_whatever_it_holds(book, store, tmp_path):
+    space = replace(SPACE, question="Is <b>5</b> * 3 [bold](http://x)?")
+    replay(book.launch().write(*a_whole_search()).path, space, store)
+    assert tags(tmp_path, "finches-1")["mlflow.note.content"].startswith("### Is &lt;b>5&lt;/b> \\* 3 \\[bold\\](http://x)?")
+
+
+def test_the_searchs_figures_are_pictures_beside_its_run(book, store, tmp_path):
+    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+    assert {name: file.read_bytes()[:4] for name, file in artifacts(tmp_path, "finches-1").items()} == {
+        f"figures/{name}.png": b"\x89PNG" for name in ("history", "rungs", "parallel")}  # three trials tell no importance
+
+
+def test_a_running_search_is_not_drawn_at_every_pass(book, store, tmp_path):
+    facts = a_whole_search()
+    projection = Projection(book.launch().write(*facts[:4]).path, SPACE, store)
+    drawn = []
+    for more in ([], facts[4:8], facts[8:]):
+        book.write(*more)
+        projection.read()
+        projection.write()
+        drawn.append(tags(tmp_path, "finches-1")["fgsearch.drawn"])
+    assert drawn == ["6 facts", "6 facts", f"{2 + len(facts)} facts"], "at first, not a moment later, and at the end"
+
+
+def test_an_artifact_store_that_refuses_leaves_the_description(book, store, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("update experiments set artifact_location = '/proc/nowhere'")
+        database.commit()
+    with pytest.raises(StoreError, match="artifact"):
+        replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+    note = tags(tmp_path, "finches-1")["mlflow.note.content"]
+    assert "Best: trial" in note
+    assert "get-artifact" not in note, "no picture that is not there"
+
+
+def test_the_list_of_trials_opens_best_first(book, store, tmp_path):
+    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        key = tags(tmp_path, "finches-1")["fgsearch.id"]
+        (state,) = database.execute("select value from experiment_tags where key = ?", (f"mlflow.sharedViewState.{key}",)).fetchone()
+    assert (json.loads(state)["orderByKey"], json.loads(state)["orderByAsc"]) == ("metrics.`rung.value`", False)
+    place = {run: value for run, key, value, _ in dump(tmp_path)["latest"] if key == "rung.value"}
+    assert place == {"#0": pytest.approx(1.51), "#1": pytest.approx(3.73)}, "the rung, then the value: whoever came further is ahead"
+
+
+def test_a_finished_trial_has_its_curves_over_time_steps(book, store, tmp_path):
+    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+    curves = {(run, key, step): value for run, key, value, step, _ in dump(tmp_path)["metrics"] if key.startswith("by time step/")}
+    assert curves == {("#1", f"by time step/{name}", t): 0.5 for name in ("attention", "accuracy", "likeness") for t in (1, 2)}
+
+
+def test_runs_are_linked_to_the_images_they_were_trained_on_once(book, store, tmp_path):
+    data = {"fingerprint": "sha256:" + "a" * 64, "split": "sha256:b", "patches": "sha256:c"}
+    opened = Opened(search="finches-1", space=SPACE.document(), digest=SPACE.digest())
+    book.write(opened, Launched(trials=4, workers=1, version="0", commit=None, reference={}, data=data), *a_whole_search())
+    for _ in range(2):
+        replay(book.path, SPACE, store)
+        with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+            database.execute("delete from tags where key = 'fgsearch.epochs'")  # as if killed before it was written
+            database.commit()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        links = database.execute("select r.name, d.name, d.digest, d.dataset_profile from inputs i join datasets d on d.dataset_uuid = i.source_id join runs r on r.run_uuid = i.destination_id").fetchall()
+    assert sorted(run for run, *_ in links) == ["#0", "#1", "#2", "finches-1"]
+    assert {(name, digest, json.loads(profile)["split"]) for _, name, digest, profile in links} == {("finches", "a" * 36, "sha256:b")}
+
+
+def test_heatmaps_of_trials_at_the_last_rung_are_there_by_epoch_and_by_time_step(book, store, tmp_path):
+    replay(book.launch().write(*with_looks(a_whole_search(), tmp_path / "looks")).path, SPACE, store)
+    once = set(artifacts(tmp_path, "#1"))
+    images = sorted(name.removeprefix("images/").split("+")[0:3:2] for name in once if name.endswith(".png") and "images/" in name)
+    assert images == [[BY_EPOCH, "1"], [BY_EPOCH, "3"], [BY_STEP, "1"], [BY_STEP, "2"]]
+    assert tags(tmp_path, "#1")["mlflow.loggedImages"] == "True"
+    assert "mlflow.loggedImages" not in tags(tmp_path, "#0")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("delete from tags where key = 'mlflow.loggedImages'")  # as if killed before it was written
+        database.commit()
+    replay(book.path, SPACE, store)
+    assert set(artifacts(tmp_path, "#1")) == once, "the same files again"
+
+
+def test_heatmaps_that_were_deleted_or_damaged_are_left_out(book, store, tmp_path):
+    facts = with_looks(a_whole_search(), tmp_path / "looks")
+    (tmp_path / "looks" / "1" / "1.npz").unlink()
+    (tmp_path / "looks" / "1" / "3.npz").write_bytes(b"PK nothing")
+    replay(book.launch().write(*facts).path, SPACE, store)
+    assert not [name for name in artifacts(tmp_path, "#1") if name.startswith("images/")]
+    assert tags(tmp_path, "#1")["fgsearch.figure"] == "attention.png"
+
+
+def with_looks(facts, folder):
+    """The same facts, their rungs' reports with a file of heatmaps."""
+    random = np.random.default_rng(0)
+    seen = Looks(random.integers(0, 255, (2, 8, 8, 3), np.uint8), random.random((2, 2, 4, 4)), np.eye(2) > 0, ("wren", "robin"))
+    named = []
+    for fact in facts:
+        if isinstance(fact, Reported) and fact.epoch in SPACE.search.rungs:
+            name = f"{fact.trial}/{fact.epoch}.npz"
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("wb") as file:
+                seen.write(file)
+            named.append(fact.model_copy(update={"looks": name}))
+        else:
+            named.append(fact)
+    return named
+
+
+def artifacts(folder, name):
+    """A run's artifacts by their paths."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        (where,) = database.execute("select artifact_uri from runs where name = ?", (name,)).fetchone()
+    root = Path(where.removeprefix("file://"))
+    return {str(file.relative_to(root)): file for file in root.rglob("*") if file.is_file()}
 
 
 def test_a_trial_shows_every_setting_tuned_and_fixed(book, store, tmp_path):
@@ -188,7 +321,8 @@ def test_every_metric_of_every_epoch_is_there_at_its_recorded_time(book, store, 
     replay(book.launch().write(*a_whole_search()).path, SPACE, store)
     rows = [(step, value, at) for run, key, value, step, at in dump(tmp_path)["metrics"] if (run, key) == ("#1", "val/accuracy")]
     assert sorted(rows) == [(1, 0.71, milliseconds(6)), (2, 0.72, milliseconds(9)), (3, 0.73, milliseconds(10))]
-    assert len([1 for run, *_ in dump(tmp_path)["metrics"] if run == "#1"]) == 3 * (8 + 1)  # and the best so far
+    assert len([1 for run, *_ in dump(tmp_path)["metrics"] if run == "#1"]) == 3 * (8 + 1) + 2 + 3 * 2
+    # the best so far with each, its place in the list at rungs 1 and 3, and three curves over both time steps at the last one
 
 
 def test_statuses_and_reasons_are_true_at_a_complete_end(book, store, tmp_path):

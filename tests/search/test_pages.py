@@ -1,0 +1,193 @@
+"""MLflow's pages of a real small search in a real browser: each path a person takes, with a screenshot of where it leads.
+
+Needs Debian's `chromium` (`make test` installs it where it may) and the package `playwright`, whose own browsers are not used.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from fgmodel.prepare import prepare
+from search.dispatch import Dispatcher, Outcome
+from search.history import History, load
+from search.home import Home
+from search.journal import Journal, Launched, Opened
+from search.mlflow_pages import BY_EPOCH, BY_STEP, CURVES, list_path, run_path
+from search.mlflow_store import Store
+from search.projection import search_id
+from search.screen import ranked
+from search.space import read_space
+from search.tracking import default_uri, replay
+from search.trial import TrialActor
+from tests.search.test_search import SPACE
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FGSEARCH = str(Path(sys.executable).with_name("fgsearch"))
+SHOTS = Path(__file__).parent / "screenshots"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Home:
+    """A finished search, its trials trained for real in this process, and in MLflow."""
+    place = Home(tmp_path_factory.mktemp("pages") / "home")
+    (place.path / "searches").mkdir(parents=True)
+    (place.path / "tiny.yaml").write_text(SPACE)
+    space = read_space(place.path / "tiny.yaml", ["search.trials=13"])
+    reference = space.config(space.reference())
+    data = prepare(reference, place.cache)
+    with Journal(place.journal("tiny")) as journal:
+        dispatcher = Dispatcher(space, journal, History(), place.checkpoints("tiny"))
+        dispatcher.record(Opened(search="tiny", question=space.question, space=space.document(), digest=space.digest()))
+        facts = {"fingerprint": data.fingerprint, "split": data.split, "patches": data.patches}
+        dispatcher.record(Launched(trials=13, workers=1, version="0", commit=None, reference=dict(reference.settings()), data=facts))
+        while order := dispatcher.next():
+            train(dispatcher, order, place.cache)
+        dispatcher.finish("stopped")
+    replay(place.journal("tiny"), space, Store(default_uri(place.path), place.path / "artifacts"))
+    return place
+
+
+def train(dispatcher, order, cache) -> None:
+    actor = object.__new__(TrialActor)  # without Tune around it
+    actor.setup({"order": order.model_dump_json(), "checkpoints": str(dispatcher.checkpoints), "cache": str(cache), "machine": socket.gethostname(), "threads": 1})
+    while not dispatcher.take(Outcome.model_validate_json(actor.step()["outcome"])):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(home) -> str:
+    """Where `fgsearch browse` serves them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [FGSEARCH, "browse", "tiny", "--home", str(home.path), "--port", str(port), "--no-open"]
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    up = f"http://127.0.0.1:{port}"
+    patience = time.monotonic() + 120
+    while time.monotonic() < patience:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{up}/health"):
+            break
+        time.sleep(0.3)
+    yield up
+    os.killpg(server.pid, signal.SIGTERM)
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: MLflow's pages are not looked at")
+    if CHROMIUM is None:
+        pytest.skip("no chromium, and none could be installed: MLflow's pages are not looked at")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, request):
+    """A page that keeps a picture of where it ended, and that nothing it asked for was missing."""
+    opened = browser.new_page(viewport={"width": 1600, "height": 1100})
+    opened.set_default_timeout(60_000)
+    opened.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")  # else in the way
+    broken: list[str] = []
+    opened.on("response", lambda r: broken.append(f"{r.status} {r.url}") if r.status >= 400 and "users/current" not in r.url else None)
+    yield opened
+    SHOTS.mkdir(exist_ok=True)
+    opened.screenshot(path=SHOTS / f"{request.node.name.removeprefix('test_')}.png")
+    opened.close()
+    assert broken == []
+
+
+@pytest.fixture
+def told(home):
+    """What the journal says, and where its runs are."""
+    store, history = Store(default_uri(home.path), home.path / "artifacts"), load(home.journal("tiny"))
+    key = search_id(history.opened)
+    space = read_space(home.path / "tiny.yaml", ["search.trials=13"])
+    return {"experiment": store.experiment(), "key": key, "runs": store.runs(key), "trials": ranked(space, history)}
+
+
+def all_pictures_are_there(page, least: int) -> None:
+    """Wait until so many images of artifacts are shown, each of some size."""
+    page.wait_for_function(
+        "least => { const all = [...document.images].filter(i => /get-artifact/.test(i.src)); "
+        "return all.length >= least && all.every(i => i.complete && i.naturalWidth > 50) }", arg=least,
+    )
+
+
+def test_a_searchs_page_answers_its_question_and_shows_its_figures(page, address, told) -> None:
+    page.goto(f"{address}/{run_path(told['experiment'], told['runs'][None].id)}")
+    page.get_by_text("Which loss weights suit a dozen drawn finches at a glance?").wait_for()
+    best = told["trials"][0].number
+    assert page.get_by_text("Best: trial").first.inner_text().startswith(f"Best: trial #{best}, validation accuracy")
+    page.get_by_text("Show more").first.click()
+    all_pictures_are_there(page, 3)
+    assert page.get_by_text("13 of 13 trials").is_visible()
+
+
+def test_the_link_on_it_lists_the_trials_best_first(page, address, told) -> None:
+    page.goto(f"{address}/{run_path(told['experiment'], told['runs'][None].id)}")
+    page.get_by_text("Show more").first.click()
+    page.goto(f"{address}/{page.get_by_role('link', name='all trials, best first').get_attribute('href')}")
+    rows = page.locator(".ag-pinned-left-cols-container .ag-row")
+    rows.nth(12).wait_for()
+    shown = sorted((int(row.get_attribute("row-index")), row.inner_text().split()[0]) for row in rows.all())
+    places = {f"#{t.number}": (t.rung, t.at(t.rung, "val/accuracy")) for t in told["trials"]}
+    assert {name for _, name in shown} == places.keys()
+    assert [places[name] for _, name in shown] == sorted(places.values(), reverse=True), "those of one value in any order"
+
+
+def test_the_list_shows_what_is_tuned_beside_what_came_of_it(page, address, told) -> None:
+    page.goto(f"{address}/{list_path(told['experiment'], told['key'])}")
+    page.get_by_text("val/accuracy", exact=True).first.wait_for()
+    page.locator(".ag-header-cell-text", has_text="rung.value").wait_for()
+    columns = page.evaluate("""[...document.querySelectorAll('.ag-header-cell')].sort(
+        (a, b) => a.getBoundingClientRect().left - b.getBoundingClientRect().left).map(cell => cell.innerText.trim())""")
+    wanted = ["rung.value", "val/accuracy", "val/nll", "attention/entropy", "fgsearch.rung", "fgsearch.state"]
+    assert [c for c in columns if c in wanted] == wanted
+    assert {"loss.lambda_rank", "model.time_steps"} & set(columns)
+
+
+def test_comparing_trials_shows_curves_under_names_a_person_understands(page, address, told) -> None:
+    page.goto(f"{address}/{list_path(told['experiment'], told['key'], charts=True)}")
+    for title in CURVES:
+        card = page.get_by_text(title).first
+        card.scroll_into_view_if_needed()
+        card.wait_for()
+    page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(state="attached")
+
+
+def test_the_image_grid_steps_through_heatmaps_by_epoch_and_by_time_step(page, address, told) -> None:
+    page.goto(f"{address}/{list_path(told['experiment'], told['key'], charts=True)}")
+    for key in (BY_EPOCH, BY_STEP):
+        card = page.get_by_text(key).first
+        card.scroll_into_view_if_needed()
+        card.wait_for()
+    all_pictures_are_there(page, 2)
+    assert page.get_by_role("slider").count() >= 2
+
+
+def test_a_trials_page_names_its_data_and_draws_its_attention(page, address, told) -> None:
+    run = told["runs"][told["trials"][0].number]
+    page.goto(f"{address}/{run_path(told['experiment'], run.id)}")
+    page.get_by_text("finches (").first.wait_for()
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("attention.png").first.click()
+    page.wait_for_function("[...document.images].some(image => image.complete && image.naturalWidth === 1000)")  # 10 inches
+
+
+def test_the_list_of_all_searches_says_how_each_stands(page, address, told) -> None:
+    page.goto(f"{address}/{list_path(told['experiment'], 'searches')}")
+    page.locator(".ag-row", has_text="tiny").first.wait_for()
+    page.locator(".ag-row", has_text="completed").first.wait_for()
