@@ -1,6 +1,6 @@
 """Draws docs/search.svg: the live table of a real search at a moment of it, as a terminal shows it.
 
-    python docs/screen.py fgsearch-home/searches/finches/journal.jsonl --facts 0.6 > docs/search.svg
+Run it as `python docs/screen.py fgsearch-home/searches/finches/journal.jsonl --facts 0.6 > docs/search.svg`.
 """
 
 import argparse

@@ -75,16 +75,16 @@ def parse(words: tuple[str, ...], *, whole: bool = True) -> Any:   # click's con
     command, context, rest = get_command(app), None, list(words)
     while True:
         name = command.name if context is None else rest.pop(0)
-        context = command.make_context(name, rest, parent=context, resilient_parsing=not whole or _eager(command, rest))
+        context = command.make_context(name, rest, parent=context, resilient_parsing=not whole or _acts(command, rest))
         rest = [*getattr(context, "_protected_args", ()), *context.args]
         if not hasattr(command, "resolve_command") or not rest:
             return context
         command = command.resolve_command(context, rest)[1]
 
 
-def _eager(command: Any, words: list[str]) -> bool:
-    """Say whether an option does its work while it is read, as --install-completion."""
-    return any(p.is_eager and set(words) & set(p.opts) for p in command.params)
+def _acts(command: Any, words: list[str]) -> bool:
+    """Say whether an option does its work while it is read, as --install-completion does."""
+    return any(p.callback and set(words) & set(p.opts) for p in command.params)
 
 
 def examples(command: Any | None = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str | None]]:

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ SPACES = sorted({each.words for each in WHOLE if each.words[:1] in (("launch",),
 @pytest.mark.parametrize("words", SPACES, ids=shlex.join)
 def test_the_space_and_the_settings_of_a_launch_are_right(words, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    read_space(Path(words[1]), [value for option, value in zip(words, words[1:], strict=False) if option == "--set"])
+    read_space(Path(words[1]), [value for option, value in pairwise(words) if option == "--set"])
 
 
 def test_what_is_not_run_is_run_by_the_tests_named() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 from tests.search.test_search import FGSEARCH
 
@@ -13,6 +14,6 @@ def test_completion_is_installed_into_the_home_and_completes(tmp_path) -> None:
     script = next(tmp_path.glob(".bash_completions/fgsearch.sh"))
     assert str(script) in (tmp_path / ".bashrc").read_text()
     asked = f"source {script}; COMP_WORDS=(fgsearch la) COMP_CWORD=1; _fgsearch_completion; echo ${{COMPREPLY[@]}}"
-    path = f"{os.path.dirname(FGSEARCH)}:{os.environ['PATH']}"
+    path = f"{Path(FGSEARCH).parent}:{os.environ['PATH']}"
     found = subprocess.run(["bash", "-c", asked], env={**environment, "PATH": path}, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["launch"]
