@@ -8,7 +8,6 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # s
 project = "fgsearch"
 extensions = ["myst_parser", "settings"]
 exclude_patterns = ["_build"]
-suppress_warnings = ["toc.empty_glob"]  # a page that index.md's pattern does not find yet
 myst_heading_anchors = 3
 highlight_language = "none"  # most blocks are commands with what they print
 html_theme = "furo"
