@@ -1,6 +1,6 @@
 # make search   a real search on drawn birds, nothing needed
 # make test     lint, types, import contracts and every test
-.PHONY: help setup search check test docs postgresql
+.PHONY: help setup search check test docs chaos postgresql
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -39,3 +39,7 @@ test: setup postgresql  ## everything
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest -q -n 2 --dist loadfile --durations=10
+
+CHAOS := --rounds 4 --seed 0 --log chaos.jsonl
+chaos: setup postgresql  ## searches on a cluster with services, killed and stopped at random moments: an hour or two
+	@.venv/bin/python -m tests.chaos $(CHAOS)

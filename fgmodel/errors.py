@@ -13,6 +13,10 @@ class InputError(Exception):
         super().__init__("\n".join(map(printable, lines)))
 
 
+class NoRoomError(InputError):
+    """A file cannot be written for want of space or permission: it is the disk's fault, not that of what is kept."""
+
+
 class SettingError(InputError):
     """A setting is wrong; `name` is its dotted name, so that a caller can add the file and line it came from."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from fgmodel.arrays import map_npy
-from fgmodel.errors import InputError
+from fgmodel.errors import InputError, NoRoomError
 from fgmodel.progress import Progress, silent
 
 Compute: TypeAlias = Callable[[int, int], Iterable[np.ndarray]]
@@ -64,7 +64,7 @@ def building(path: Path, what: str, progress: Progress = silent) -> Iterator[boo
 
 
 def write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write a file whole or not at all: into a temporary neighbour, synced, then renamed. InputError: disk full."""
+    """Write a file whole or not at all: into a temporary neighbour, synced, then renamed. NoRoomError: disk full."""
     with _no_room(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -144,7 +144,7 @@ def _no_room(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        raise InputError(f"{path} cannot be written: {error.strerror}; free space or give another home") from None
+        raise NoRoomError(f"{path} cannot be written: {error.strerror}; free space or give another home") from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -88,16 +88,18 @@ class Run:
 
         Nothing where no image is held out. Raises Diverged: where a prediction is not finite.
         """
-        rows = [torch.tensor(fold.validation) for fold in self.data.folds]
-        if not any(len(fold_rows) for fold_rows in rows):
-            return {}
-        seen = together([
-            part
-            for learner, fold_rows in zip(self._learners, rows, strict=True)
-            for part in learner.observe(self._source, fold_rows)
-        ])
-        self._require_finite_logits(seen)
-        return measures(seen, self._labels[torch.cat(rows)], fusion_weight(self.config), self.config.model.fusion)
+        seen, rows = self._validated()
+        return measures(seen, self._labels[rows], fusion_weight(self.config), self.config.model.fusion) if seen else {}
+
+    def validated(self) -> tuple[Evaluation, Tensor]:
+        """Return how the run does on all folds' validation images, and which images of the data they are, in order.
+
+        Raises InputError: where no image is held out. Diverged: where a prediction is not finite.
+        """
+        seen, rows = self._validated()
+        if seen is None:
+            raise InputError("data.validation: no image was held out, so nothing is predicted on validation images")
+        return evaluate(seen, self._labels[rows], fusion_weight(self.config), self.config.model.fusion), rows
 
     def test(self, data: TrialData) -> Evaluation:
         """Return how the run's model, trained on a single fold, does on all images of `data`."""
@@ -133,6 +135,18 @@ class Run:
         for learner in self._learners:
             learner.restore(tensors)
         self.epoch = epoch
+
+    def _validated(self) -> tuple[Observed | None, Tensor]:
+        rows = [torch.tensor(fold.validation) for fold in self.data.folds]
+        if not any(len(fold_rows) for fold_rows in rows):
+            return None, torch.cat(rows)
+        seen = together([
+            part
+            for learner, fold_rows in zip(self._learners, rows, strict=True)
+            for part in learner.observe(self._source, fold_rows)
+        ])
+        self._require_finite_logits(seen)
+        return seen, torch.cat(rows)
 
     def _tensors(self) -> dict[str, Tensor]:
         return {name: tensor for learner in self._learners for name, tensor in learner.tensors().items()}

@@ -27,6 +27,7 @@ from search.cli_options import (
     open_store,
     out,
 )
+from search.cli_report import report
 from search.errors import InputError, writing
 from search.home import Home, code_version
 from search.space import read_space
@@ -118,6 +119,7 @@ def launch(
 app.command(epilog="Example: fgsearch resume finches")(cli_run.resume)
 app.command(epilog="Example: fgsearch extend finches --trials +50")(cli_run.extend)
 app.command(epilog="Example: fgsearch logs finches --follow")(cli_run.logs)
+app.command(epilog="Example: fgsearch report finches --watch")(report)
 
 
 @app.command("list", epilog="Example: fgsearch list --json")

@@ -137,10 +137,12 @@ class Dispatcher:
         return self.idle and not self.history.live
 
     def take(self, outcome: Outcome) -> bool:
-        """Record an epoch; True when it was the last of its job."""
+        """Record an epoch; True when it was the last of its job. Raises InputError: when a disk is full."""
         job = self.history.live.get(outcome.job)
         if job is None or job.attempt != outcome.attempt:
             return True  # an attempt that was given up: its lines no longer count
+        if outcome.failure and outcome.reason == "storage":
+            raise InputError(outcome.failure)  # no trial's fault: its job is issued again by the next launch
         if outcome.failure:
             reason = "divergence" if outcome.reason == "divergence" else "error"
             self.record(Failed(trial=outcome.trial, job=outcome.job, reason=reason, why=outcome.failure))

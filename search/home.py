@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from search.errors import InputError
-from search.history import History, load
+from search.history import History
+from search.journal import Fact, read
 
 SEARCH_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -56,12 +57,16 @@ class Home:
 
     def history(self, name: str) -> History:
         """Return what a search's journal says; raises InputError naming the nearest search when there is none."""
+        return History.of(self.facts(name))
+
+    def facts(self, name: str) -> list[Fact]:
+        """Return every line of a search's journal; raises InputError as `history` does."""
         names = self.names()
         if name not in names:
             near = get_close_matches(name, names, n=1, cutoff=0.4)
             there = f"; did you mean '{near[0]}'?" if near else f"; there {_are(names)}"
             raise InputError(f"{self.path}: holds no search '{name}'{there}")
-        return load(self.journal(name))
+        return read(self.journal(name))
 
 
 def _begun(journal: Path) -> bool:

@@ -101,6 +101,10 @@ class Store:
                     self._client.delete_run(extra.id)
         return found
 
+    def search_run(self, search: str) -> Run | None:
+        """Return a search's own run, without looking through its trials'; None where it has none."""
+        return next(self._tagged(search, "search"), None)
+
     def create(self, name: str, started: datetime, tags: Mapping[str, str]) -> Run:
         """Start a run."""
         kept = _fitting(tags)
@@ -166,8 +170,9 @@ class Store:
                 self._experiment = str(found.experiment_id if found else new)
         return self._experiment
 
-    def _tagged(self, search: str) -> Iterator[Run]:
+    def _tagged(self, search: str, kind: str | None = None) -> Iterator[Run]:
         page, wanted = None, f"tags.`fgsearch.id` = '{search}'"
+        wanted += f" AND tags.`fgsearch.kind` = '{kind}'" if kind else ""
         while page != "":
             with self._calls():
                 runs = self._client.search_runs([self.experiment()], wanted, max_results=1000, page_token=page)

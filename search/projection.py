@@ -5,6 +5,7 @@ written twice is one row; a run's tags say how much of it is written, so what is
 value is a function of the journal alone, so half of it and then the rest show what the whole would.
 """
 
+import gc
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -146,6 +147,9 @@ class Projection:
     def _write_trial(self, trial: Trial, parent: Run, runs: dict[int | None, Run]) -> None:
         status, tags = self._standing(trial)
         run, drawn = runs.get(trial.number), {"fgsearch.figure": FIGURE} if self._has_figure(trial) else {}
+        written = int(run.tags.get("fgsearch.epochs", 0)) if run else 0
+        if written > len(trial.reports):  # the journal lost its last line, torn: told again, the epoch is there already
+            tags["fgsearch.epochs"] = str(written)
         if run and run.shows(status, tags | drawn):
             return
         if run is None:
@@ -160,7 +164,6 @@ class Projection:
         if not run.shows(status, tags):
             fresh = "fgsearch.epochs" not in run.tags
             params = texts(self._space.config(trial.settings).settings()) if fresh else {}
-            written = int(run.tags.get("fgsearch.epochs", 0))
             self._store.write(run, list(self._points(trial, written)), params, tags)
             if status != "RUNNING" or run.status != status:
                 self._store.set_status(run, status, self._heard.get(trial.number, trial.asked))
@@ -217,6 +220,7 @@ class Projection:
         settings = self._space.config(trial.settings).settings()
         lines = [f"{name}: {json.dumps(value)}\n" for name, value in settings.items()]
         self._store.attach(run, FIGURE, attention_figure(trial.reports, title))
+        gc.collect()  # a figure is thousands of objects in cycles: dozens would lie about before Python looks
         self._store.attach(run, "settings.yaml", "".join(lines))
 
 

@@ -35,6 +35,7 @@ from search.space import Space, stored_space
 from search.status import running
 
 BEGIN_SECONDS = 300.0  # a head may have to start, and its nodes to answer
+END_SECONDS = 30.0  # until Ray notices that a driver has ended
 POLL_SECONDS = 0.5
 BEGAN = "every node sees"  # the driver says so once nothing of the cluster can stop it any more
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -78,7 +79,7 @@ def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str 
     jobs = Jobs(address)
     with _one_at_a_time(home, name):
         before = submission(home, name)
-        if before and before.address == jobs.address and jobs.active(before.id):
+        if before and before.address == jobs.address and _goes_on(jobs, before.id, home.journal(name)):
             _require_the_same(before, space, name)
             return before
         if home.journal(name).exists() and running(home.journal(name)):
@@ -154,6 +155,18 @@ def require_cluster(space: Space, name: str, home: Home, ray: Connection, consol
     each = space.search.resources
     if (held := ray.places(each.cpu, each.gpu)) < space.search.workers:
         console.print(f"note: {space.search.workers} workers asked for; the nodes hold {held} now", soft_wrap=True)
+
+
+def _goes_on(jobs: Jobs, id_: str, journal: Path) -> bool:
+    """Whether a search's job waits or runs; of a driver that was just killed Ray says for a while that it does."""
+    patience = time.monotonic() + END_SECONDS
+    while jobs.active(id_):
+        if BEGAN not in jobs.logs(id_) or (journal.exists() and running(journal)):
+            return True
+        if time.monotonic() > patience:
+            return False
+        time.sleep(POLL_SECONDS)
+    return False
 
 
 def _require_the_same(before: Submission, space: Space, name: str) -> None:

@@ -13,7 +13,7 @@ from ray.tune import Trainable
 
 from fgmodel import store
 from fgmodel.config import TrialConfig
-from fgmodel.errors import InputError
+from fgmodel.errors import InputError, NoRoomError
 from fgmodel.final import Look, look
 from fgmodel.prepare import prepare
 from fgmodel.training import Diverged, Run, best_device
@@ -56,6 +56,8 @@ class TrialActor(Trainable):
             outcome = self._epoch()
         except Diverged as error:
             outcome = self._failure(str(error), "divergence")
+        except NoRoomError as error:
+            outcome = self._failure(str(error), "storage")
         except InputError as error:
             outcome = self._failure(str(error), "error")
         except Exception as error:  # noqa: BLE001 a trial's own fault must not be retried by Tune, and must be shown
@@ -95,8 +97,8 @@ class TrialActor(Trainable):
         config = TrialConfig.from_settings(self._order.settings)
         data = self._open(config)
         run = Run(config, whole(data) if self._order.final else data, best_device())
-        if self._order.checkpoint:
-            run.load(self._checkpoints / self._order.checkpoint[1])
+        if self._order.checkpoint and (file := self._checkpoints / self._order.checkpoint[1]).is_file():
+            run.load(file)  # else it was deleted since the order was given: all epochs again, as the dispatcher would
         return run
 
     def _open(self, config: TrialConfig) -> TrialData:

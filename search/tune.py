@@ -6,6 +6,7 @@ The settings and the order of the hooks matter; each stands here for a measured 
 import logging
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -65,7 +67,8 @@ def run_jobs(
                 failure_config=tune.FailureConfig(max_failures=0),  # retries are ours, from our checkpoints
             ),
         )
-        tuner.fit()
+        with suppress(_Over):
+            tuner.fit()
     if source.error:
         raise source.error
 
@@ -180,9 +183,15 @@ class _Ends(_Unpickled, FIFOScheduler):
         self._parked.pop(trial.trial_id, None)
         return str(TrialScheduler.STOP)
 
+    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:  # noqa: ANN401 Tune's
+        """Let go of the jobs that ended before this one."""
+        super().on_trial_complete(tune_controller, trial, result)
+        _forget(tune_controller)
+
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:  # noqa: ANN401 Tune's
         """Keep what Ray said of a worker that vanished; the searcher is told only that it did."""
         super().on_trial_error(tune_controller, trial)
+        _forget(tune_controller)
         with suppress(OSError):
             self.source.losses[trial.trial_id] = Path(trial.error_file or "").read_text()
 
@@ -201,6 +210,18 @@ class _Ends(_Unpickled, FIFOScheduler):
         return starting or (dispatcher.idle and busy)
 
 
+def _forget(controller: Any) -> None:  # noqa: ANN401 Tune's
+    """Have Tune let go of the jobs that are over: it keeps each, its order and last result included, for a summary.
+
+    It also asks every one that it keeps, several times a turn, whether it is over.
+    """
+    kept = controller._live_trials, controller._stopped_trials, controller._failed_trials, controller._trials_to_cache  # noqa: SLF001 no public way
+    over = {trial for trial in controller.get_trials() if trial.is_finished()}
+    controller.get_trials()[:] = [trial for trial in controller.get_trials() if trial not in over]
+    for trials in kept:
+        trials.difference_update(over)
+
+
 class _Stop(_Unpickled, tune.Stopper):
     """Ends the search when asked."""
 
@@ -217,12 +238,30 @@ class _Stop(_Unpickled, tune.Stopper):
         return self._source.stopping
 
 
-class _Tick(_Unpickled, tune.Callback):
-    """Calls back once a turn of Tune's loop."""
+class _Over(Exception):
+    """Tune's loop has ended and its actors with it."""
+
+
+class _Tick(_Unpickled, TrialProgressCallback):
+    """Calls back once a turn of Tune's loop, and leaves it at its end.
+
+    It stands in for Tune's printer of progress, which would keep every job for lines that `verbose=0` suppresses.
+    """
 
     def __init__(self, tick: Callable[[], None]) -> None:
+        super().__init__()
         self._tick = tick
+
+    def on_trial_result(self, **info: Any) -> None:  # noqa: ANN401 Tune's
+        """Print nothing."""
+
+    on_trial_error = on_trial_complete = on_trial_result
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ANN401 Tune's
         """Refresh the screen."""
         self._tick()
+
+    def on_experiment_end(self, trials: list[TuneTrial], **info: Any) -> None:  # noqa: ANN401 Tune's
+        """Leave before Tune sums up: for that it unpickles what it left in its folder, errors of workers among it."""
+        if sys.exception() is None:  # else Tune ends for a fault of its own, which must be seen
+            raise _Over

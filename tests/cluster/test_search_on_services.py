@@ -2,12 +2,8 @@
 
 import shutil
 import signal
-import socket
 import subprocess
-import threading
 import time
-from contextlib import suppress
-from typing import Self
 
 import psutil
 import psycopg
@@ -15,6 +11,7 @@ import pytest
 
 from cluster.private import ensure_ray_token
 from search.history import load
+from tests.chaos.proxy import Proxy
 from tests.search.test_search import Lab
 
 PLANTED = "planted-secret-4711"
@@ -72,54 +69,6 @@ class ServedLab(Lab):
         shown = sorted((int(trial), step, key, value) for trial, key, step, _, value in self.rows() if not key.startswith("best/"))
         assert shown == told
         assert sorted(self.runs()) == sorted([("FINISHED", "search")] + [("FINISHED", "trial")] * len(trials))
-
-
-class Proxy:
-    """A way to a server that can stop answering: it goes on accepting, and says nothing more."""
-
-    def __init__(self, port: int) -> None:
-        self._to, self._open = port, threading.Event()
-        self._open.set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.held = 0
-        self._sockets = [self._listener]
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for opened in self._sockets:
-            with suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
-            opened.close()
-
-    def hang(self) -> None:
-        self._open.clear()
-
-    def resume(self) -> None:
-        self._open.set()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._to))
-            self._sockets += [client, server]
-            for a, b in ((client, server), (server, client)):
-                threading.Thread(target=self._pass, args=(a, b), daemon=True).start()
-
-    def _pass(self, a: socket.socket, b: socket.socket) -> None:
-        with suppress(OSError):
-            while said := a.recv(65536):
-                if not self._open.is_set():
-                    self.held += 1
-                    return  # and neither side is told
-                b.sendall(said)
-            b.shutdown(socket.SHUT_WR)
 
 
 def require_held(proxy: Proxy) -> None:

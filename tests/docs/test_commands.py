@@ -13,7 +13,7 @@ from search.space import read_space
 from tests.docs.shown import PAGES, ROOT, Shown, examples, parse, shown
 from tests.search.test_search import FGSEARCH, SPACE
 
-NOT_HERE = {"report", "predict", "explain", "export-onnx", "new"}   # commands, and options, of branches to be merged
+NOT_HERE = {"predict", "explain", "export-onnx", "new"}   # commands, and options, of branches to be merged
 NOT_HERE_EITHER = re.compile(r"export .*--(bundle|optuna)|retrain .*--(address|threads)|browse \w")
 NOT_RUN = {     # what is shown and not run here: why, or which tests run its like
     r"cluster |.*--address|.*--follow|resume|extend|stop": "tests/search/test_cluster.py, on nodes of its own",

@@ -136,6 +136,17 @@ def test_a_search_whose_first_trials_all_fail_by_an_error_ends_with_that_error(s
         fail()
 
 
+def test_a_full_disk_ends_the_search_and_fails_no_trial(space, dispatching) -> None:
+    dispatcher = dispatching(space)
+    order = dispatcher.next()
+    full = Outcome(job=0, attempt=1, trial=0, epoch=1, failure="epoch1.safetensors cannot be written: No space left on device", reason="storage")
+    with pytest.raises(InputError, match="No space left on device"):
+        dispatcher.take(full)
+    assert dispatcher.history.trials[0].reason is None
+    dispatcher.history.lost = [order.job]  # as the next launch finds it
+    assert dispatcher.next().trial == order.trial
+
+
 def test_superseded_checkpoints_are_deleted(space, dispatching) -> None:
     dispatcher = dispatching(space)
     run_to_end(dispatcher)

@@ -8,10 +8,12 @@ import shutil
 import threading
 import time
 import zipfile
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -247,6 +249,15 @@ def test_a_list_of_images_cannot_name_one_outside_its_folder(name, tiny_cub, pai
 
 # --- a whole search among traps ---------------------------------------------------------------------------------------
 
+def kill_workers(driver: int) -> bool:
+    """Kill the workers of a driver that are there; False when none is."""
+    family = [p for p in psutil.Process(driver).children(recursive=True) if p.cmdline()[:1]]
+    workers = [p for p in family if p.cmdline()[0].startswith("ray::") and "Agent" not in p.cmdline()[0]]
+    for worker in workers:
+        worker.kill()
+    return bool(workers)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_search_among_traps_springs_none_and_says_what_it_cannot_read(tmp_path, marker, monkeypatch):
@@ -266,19 +277,20 @@ def test_a_search_among_traps_springs_none_and_says_what_it_cannot_read(tmp_path
 
     monkeypatch.setenv("TMPDIR", str(tmp))
     process = lab.start("launch", "tiny.yaml", "--trials", "12")
-    planted = 0
+    planted, lost = set(), False
     while process.poll() is None:  # in what Tune keeps, while it runs
-        for folder in [path for path in tmp.glob("fgsearch-tune-*/jobs/*") if path.is_dir()] + list(tmp.glob("fgsearch-tune-*/jobs")):
+        lost = lost or ('"job": 5' in lab.journal.read_text() and kill_workers(process.pid))  # of an error it leaves a pickle
+        kept = tmp.glob("fgsearch-tune-*/jobs/*"), tmp.glob("fgsearch-tune-*/jobs"), Path("/tmp/ray").glob(f"session_*_{process.pid}/artifacts/*/jobs/driver_artifacts/*")
+        for folder in [path for paths in kept for path in paths if path.is_dir()]:
             for name in ("tuner.pkl", "error.pkl", "params.pkl", "trainable.pkl", "result.pkl", "searcher-state.pkl", "scheduler-state.pkl"):
-                try:
+                with suppress(FileNotFoundError):
                     (folder / name).write_bytes(traps["pickle"])
-                    planted += 1
-                except FileNotFoundError:
-                    pass
+                    planted.add(folder.parent.name)
         time.sleep(0.05)
     said, _ = process.communicate()
     assert process.returncode == 0, said
-    assert planted
+    assert planted >= {"jobs", "driver_artifacts"}
+    assert '"lost"' in lab.journal.read_text()
     assert not marker.exists()
     assert "Traceback" not in said
     assert len(load(lab.journal).trials) == 12

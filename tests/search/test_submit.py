@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,9 +11,9 @@ from search.errors import InputError
 from search.follow import line
 from search.history import History, space_of
 from search.home import Home, cache_here
-from search.journal import Failed, Launched, Lost, Opened
+from search.journal import Failed, Journal, Launched, Lost, Opened
 from search.space import read_space
-from search.submit import Submission, shared_paths, submission
+from search.submit import BEGAN, Submission, _goes_on, shared_paths, submission
 from search.tune import _verdict
 from tests.search.conftest import SPACES
 
@@ -129,3 +130,22 @@ def test_what_went_wrong_reads_as_one_line_of_the_logs() -> None:
     failed = Failed(trial=3, job=5, reason="error", why="ValueError: no such bird (mine.py:7)")
     assert line(lost, "val/accuracy").endswith("  #3 lost its worker: its node was lost")
     assert line(failed, "val/accuracy").endswith("  #3 failed (error): ValueError: no such bird (mine.py:7)")
+
+
+@pytest.mark.parametrize(
+    ("said", "driven", "goes_on"),
+    [
+        pytest.param("", False, True, id="its driver has not opened the journal yet"),
+        pytest.param(BEGAN, True, True, id="its driver runs"),
+        pytest.param(BEGAN, False, False, id="its driver was just killed, and Ray has not noticed"),
+    ],
+)
+def test_a_job_whose_driver_is_gone_is_not_taken_for_one_that_runs(said, driven, goes_on, tmp_path, monkeypatch) -> None:
+    asked = iter([True, True, False])
+    jobs = SimpleNamespace(active=lambda id_: next(asked), logs=lambda id_: said)
+    monkeypatch.setattr("search.submit.POLL_SECONDS", 0)
+    journal = Journal(tmp_path / "journal.jsonl")
+    if not driven:
+        journal.close()
+    assert _goes_on(jobs, "fgsearch-tiny-1", journal.path) is goes_on
+    journal.close()

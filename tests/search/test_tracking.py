@@ -147,6 +147,19 @@ def statuses(folder):
     return {name: status for name, status, *_ in dump(folder)["runs"]}
 
 
+def test_an_epoch_whose_line_was_torn_after_mlflow_had_it_is_there_once_when_it_is_told_again(store, book, tmp_path):
+    book.launch().write(asked(0, 0), *job(0, 0, [1, 2], 0.5)[:2])
+    replay(book.path, SPACE, store)
+    whole = book.path.read_bytes()
+    book.path.write_bytes(whole[:-9])
+    book.launch()
+    replay(book.path, SPACE, store)
+    book.write(*job(0, 0, [2, 3], 0.5))
+    replay(book.path, SPACE, store)
+    steps = [step for run, key, _, step, _ in dump(tmp_path)["metrics"] if (run, key) == ("#0", "val/accuracy")]
+    assert sorted(steps) == [1, 2, 3]
+
+
 def milliseconds(seconds):
     return int(START.timestamp() * 1000) + 1000 * seconds
 

@@ -1,0 +1,48 @@
+"""What Tune keeps of the jobs it has run for us: nothing, or a driver of thousands of jobs would only grow."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from search.history import load
+from tests.search.test_search import Lab
+
+COUNTING = """
+import json, os, sys, weakref
+from cluster import connect
+os.environ.update(connect._SETTINGS)  # Tune reads some when first imported
+from ray.tune.experiment import Trial
+from search import tune
+from search.cli import main
+
+born, begin, end = weakref.WeakSet(), Trial.__init__, tune._Tick.on_experiment_end
+count = 0
+
+def counted(self, *given, **named):
+    global count
+    begin(self, *given, **named)
+    born.add(self)
+    count += 1
+
+def told(self, trials, **info):
+    print(json.dumps({"made": count, "kept": len(born)}), file=sys.stderr)
+    end(self, trials, **info)
+
+Trial.__init__, tune._Tick.on_experiment_end = counted, told
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_tune_keeps_none_of_the_jobs_that_are_over(tmp_path):
+    lab = Lab(tmp_path / "lab")
+    words = ["launch", "tiny.yaml", "--trials", "30", "--set", "search.epochs=1", "--set", "search.rungs=[1]"]
+    done = subprocess.run([sys.executable, "-c", COUNTING, *words], cwd=lab.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(load(lab.journal).trials) == 30
+    told = json.loads(next(line for line in done.stderr.splitlines() if line.startswith('{"made"')))
+    assert told["made"] >= 30
+    assert told["kept"] <= 3  # the last one, and what a frame still holds
