@@ -1,6 +1,6 @@
 """Draws docs/search.svg: the live table of a real search at a moment of it, as a terminal shows it.
 
-Run it as `python docs/screen.py fgsearch-home/searches/finches/journal.jsonl --facts 0.6 > docs/search.svg`.
+Run it as `python docs/screen.py fgsearch-home/searches/finches/journal.jsonl --facts 0.45 > docs/search.svg`.
 """
 
 import argparse
@@ -15,14 +15,14 @@ from search.history import History, space_of
 from search.journal import read
 from search.screen import Screen
 
-WIDTH, HEIGHT = 100, 24
+WIDTH, HEIGHT = 104, 24
 
 
 def main() -> None:
     """Print the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("journal", type=Path)
-    parser.add_argument("--facts", type=float, default=0.6, help="the moment: this share of the journal's lines")
+    parser.add_argument("--facts", type=float, default=0.45, help="the moment: this share of the journal's lines")
     given = parser.parse_args()
     facts = list(read(given.journal))
     print(picture(History.of(facts[: int(len(facts) * given.facts)])))
