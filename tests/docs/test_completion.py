@@ -6,14 +6,16 @@ from pathlib import Path
 
 from tests.search.test_search import FGSEARCH
 
+PRESSED = 'source "$HOME"/.bash_completions/fgsearch.sh; COMP_WORDS=(fgsearch la) COMP_CWORD=1; _fgsearch_completion fgsearch'
+
 
 def test_completion_is_installed_into_the_home_and_completes(tmp_path) -> None:
-    environment = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    said = subprocess.run([FGSEARCH, "--install-completion", "bash"], env=environment, capture_output=True, text=True, check=True)
-    assert "bash completion installed" in said.stdout
-    script = next(tmp_path.glob(".bash_completions/fgsearch.sh"))
-    assert str(script) in (tmp_path / ".bashrc").read_text()
-    asked = f"source {script}; COMP_WORDS=(fgsearch la) COMP_CWORD=1; _fgsearch_completion; echo ${{COMPREPLY[@]}}"
     path = f"{Path(FGSEARCH).parent}:{os.environ['PATH']}"
-    found = subprocess.run(["bash", "-c", asked], env={**environment, "PATH": path}, capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["launch"]
+    environment = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash", "PATH": path}
+
+    def bash(line: str) -> str:
+        return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert "bash completion installed" in bash("fgsearch --install-completion; true")   # it asks which shell started it
+    assert str(tmp_path / ".bash_completions" / "fgsearch.sh") in (tmp_path / ".bashrc").read_text()
+    assert bash(f'{PRESSED}; echo "${{COMPREPLY[@]}}"').split() == ["launch"]
