@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from typer.main import get_command
 
@@ -12,16 +12,20 @@ from search.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_COMMAND = re.compile(r"^(?:\$ |  +\w+(?: \w+)?  +)?(?=(?:\.venv/bin/)?fgsearch\b|[A-Z]+=)")  # or a next step that is printed
+_TYPED = re.compile(r"^(?:\$ )?(?=(?:\.venv/bin/)?fgsearch\b|[A-Z]+=)")
+_PRINTED = re.compile(r"^ +\w+(?: \w+)?  +(?=fgsearch\b)")                   # a next step, as `  browse   fgsearch browse`
 _INLINE = re.compile(r"`(fgsearch(?: [^`]*)?)`")
 
 
+Kind: TypeAlias = Literal["typed", "printed", "in prose"]
+
+
 class Shown(NamedTuple):
-    """A command: where it stands, its words without `fgsearch`, and whether a line is its own."""
+    """A command: where it stands, its words without `fgsearch`, and how it is shown."""
 
     where: str
     words: tuple[str, ...]
-    whole: bool
+    kind: Kind
 
     def __str__(self) -> str:
         return f"{self.where}: fgsearch {shlex.join(self.words)}"
@@ -40,8 +44,9 @@ def _of_page(page: Path) -> Iterator[Shown]:
         if line.startswith("```"):
             inside = not inside
         elif not inside:
-            yield from (Shown(where, tuple(words), whole=False) for text in _INLINE.findall(line) for words in _commands(text))
-        elif begin := _COMMAND.match(line):
+            yield from (Shown(where, tuple(words), "in prose") for text in _INLINE.findall(line) for words in _commands(text))
+        elif begin := _TYPED.match(line) or _PRINTED.match(line):
+            kind: Kind = "typed" if _TYPED.match(line) else "printed"
             text = line[begin.end() :]
             while text.endswith("\\") or text.count('"') % 2:   # goes on in the next line
                 text = text.removesuffix("\\") + " " + next(lines)[1].strip()
@@ -49,7 +54,7 @@ def _of_page(page: Path) -> Iterator[Shown]:
                 variables[assigned[1]] = assigned[2]
             for name, value in variables.items():
                 text = text.replace(f"${name}", value)
-            yield from (Shown(where, tuple(words), whole=True) for words in _commands(text))
+            yield from (Shown(where, tuple(words), kind) for words in _commands(text))
 
 
 def _commands(text: str) -> Iterator[list[str]]:

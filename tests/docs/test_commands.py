@@ -16,7 +16,7 @@ from tests.search.test_search import FGSEARCH, SPACE
 NOT_HERE = {"predict", "explain", "export-onnx", "new"}   # commands, and options, of branches to be merged
 NOT_HERE_EITHER = re.compile(r"export .*--(bundle|optuna)|retrain .*--(address|threads)|browse \w")
 NOT_RUN = {     # what is shown and not run here: why, or which tests run its like
-    r"cluster |.*--address|.*--follow|resume|extend|stop": "tests/search/test_cluster.py, on nodes of its own",
+    r"cluster |.*--address|.*--follow|resume|extend|stop|\w+ tiny\b": "tests/search/test_cluster.py, on nodes of its own",
     r"services |.*--tracking-uri": "tests/cluster/test_services.py, with a database",
     r"data fetch": "a download; tests/search/test_fetch.py, from a server of its own",
     r"data check": "tests/search/test_data_check.py",
@@ -30,7 +30,7 @@ NOT_RUN = {     # what is shown and not run here: why, or which tests run its li
     r"--|$": "help",
 }
 TINY = {"--trials 60": "--trials 7", "--seeds 3": "--seeds 1"}      # on tiny settings
-WHOLE = [each for each in shown() if each.whole]
+TYPED = [each for each in shown() if each.kind == "typed"]
 
 
 def here(each: Shown) -> bool:
@@ -51,11 +51,11 @@ def complete(words: tuple[str, ...]) -> tuple[str, ...]:
 def test_a_command_that_is_shown_exists_with_its_options(each) -> None:
     if not here(each):
         pytest.skip("not in this branch")
-    parse(complete(each.words), whole=each.whole)
+    parse(complete(each.words), whole=each.kind != "in prose")
 
 
 def test_the_pages_show_what_there_is_to_do() -> None:
-    told = {each.words[0] for each in WHOLE if each.words}
+    told = {each.words[0] for each in TYPED if each.words}
     assert {path[0] for path, _ in examples()} <= told
 
 
@@ -68,7 +68,7 @@ def test_other_commands_that_are_shown_are_there(page) -> None:
         assert (ROOT / (path or f"{module.replace('.', '/')}.py")).exists(), path or module
 
 
-SPACES = sorted({each.words for each in WHOLE if each.words[:1] in (("launch",), ("check",)) and each.words[1].startswith("spaces/")})
+SPACES = sorted({each.words for each in TYPED if each.words[:1] in (("launch",), ("check",)) and each.words[1].startswith("spaces/")})
 
 
 @pytest.mark.parametrize("words", SPACES, ids=shlex.join)
@@ -81,7 +81,7 @@ def test_what_is_not_run_is_run_by_the_tests_named() -> None:
     for why in NOT_RUN.values():
         for path in re.findall(r"tests/\S+?\.py", why):
             assert (ROOT / path).exists(), path
-    assert all(any(re.match(pattern, " ".join(each.words)) for each in WHOLE) for pattern in NOT_RUN if pattern != r"--|$")
+    assert all(any(re.match(pattern, " ".join(each.words)) for each in TYPED) for pattern in NOT_RUN if pattern != r"--|$")
 
 
 @pytest.mark.parametrize(("path", "example"), examples(), ids=lambda given: " ".join(given) if isinstance(given, tuple) else "")
@@ -96,7 +96,7 @@ def test_a_command_has_an_example_of_itself_in_its_help(path, example) -> None:
 def test_the_commands_of_the_readme_and_the_pages_run_in_their_order(tmp_path) -> None:
     (tmp_path / "spaces").mkdir()
     (tmp_path / "spaces" / "finches.yaml").write_text(SPACE)
-    told = dict.fromkeys(each.words for each in WHOLE if here(each) and reason(each) is None)   # each once
+    told = dict.fromkeys(each.words for each in TYPED if here(each) and reason(each) is None)   # each once
     assert {words[0] for words in told} >= {"check", "launch", "status", "list", "logs", "export", "retrain"}
     for words in told:
         line = shlex.join(words)
