@@ -25,7 +25,7 @@ NOT_RUN = {     # what is shown and not run here: why, or which tests run its li
     r"convert|patches import": "files of the authors; tests/fgmodel/test_official.py",
     r"launch (?!spaces/finches)|launch .*--ship": "minutes; its space is read by the test above",
     r"browse": "runs until it is ended; tests/search/test_cli.py and test_search.py",
-    r"new|report|predict|explain|export-onnx|export .*--(bundle|optuna)|retrain best\.zip": "tests of their own",
+    r"new|report .*--watch|predict|explain|export-onnx|export .*--(bundle|optuna)|retrain best\.zip": "tests of their own",
     r"--install-completion": "test_completion.py",
     r"--|$": "help",
 }
