@@ -15,7 +15,7 @@ from search.history import History, space_of
 from search.journal import read
 from search.screen import Screen
 
-WIDTH, HEIGHT = 120, 24
+WIDTH, HEIGHT = 126, 24
 
 
 def main() -> None:
