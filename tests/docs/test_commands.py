@@ -84,7 +84,7 @@ def test_what_is_not_run_is_run_by_the_tests_named() -> None:
     assert all(any(re.match(pattern, " ".join(each.words)) for each in TYPED) for pattern in NOT_RUN if pattern != r"--|$")
 
 
-@pytest.mark.parametrize(("path", "example"), examples(), ids=lambda given: " ".join(given) if isinstance(given, tuple) else "")
+@pytest.mark.parametrize(("path", "example"), list(examples()), ids=lambda given: " ".join(given) if isinstance(given, tuple) else "")
 def test_a_command_has_an_example_of_itself_in_its_help(path, example) -> None:
     assert example is not None, "no epilog 'Example: fgsearch …'"
     words = tuple(shlex.split(example))
