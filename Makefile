@@ -1,6 +1,6 @@
 # make search   a real search on drawn birds, nothing needed
 # make test     lint, types, import contracts and every test
-.PHONY: help setup search check test chaos postgresql chromium
+.PHONY: help setup search check test docs chaos postgresql chromium
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -17,6 +17,10 @@ setup: .venv/installed  ## .venv with fgsearch in it (about 3 minutes the first 
 
 search: setup  ## search the hyperparameters on drawn finches: no data, no download, no GPU
 	@.venv/bin/fgsearch launch spaces/finches.yaml
+
+docs: setup  ## these pages, in docs/_build/html
+	@$(PY) -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 check: setup  ## lint, types, import contracts and the tests that take no time
 	@.venv/bin/ruff check .

@@ -95,7 +95,8 @@ class Classifier:
         def seen(rows: slice) -> Seen:
             held = self.seen(pixels(frames.array[rows], self.device), boxes[rows].to(self.device))
             kept = held if cells else held._replace(crops=held.crops[:, :0], cells=held.cells[:, :0])
-            return Seen(*(each.cpu() for each in kept[:3]), Outputs(*(value.cpu() for value in held.outputs)))
+            outputs = Outputs(*(value.cpu() for value in held.outputs))
+            return Seen(held.boxes.cpu(), kept.crops.cpu(), kept.cells.cpu(), outputs)
 
         parts = list(each_batch(seen, range(len(frames)), size, self.device, images_a_row=max(1, boxes.shape[1])))
         outputs = Outputs(*(torch.cat(column) for column in zip(*(part.outputs for part in parts), strict=True)))

@@ -22,54 +22,54 @@ class _Frozen(BaseModel):
 class DataConfig(_Frozen):
     """Which images a trial sees and how they are cut."""
 
-    dataset: Literal["cub", "dogs", "folders", "finches"] = "cub"
+    dataset: Literal["cub", "dogs", "folders", "finches"] = "cub"  # `cub`: any folder in that layout
     root: str = ""                                      # folder of the images; finches need none
     bad_images: Literal["refuse", "skip"] = "refuse"    # what to do with a file that is no image
-    finches_per_species: int = Field(70, ge=8, le=10_000)
+    finches_per_species: int = Field(70, ge=8, le=10_000)  # of which a quarter is test
     seed: int = Field(0, ge=0)                          # draws finches and cuts validation; never the trial's seed
     validation: float = Field(0.1, gt=0, lt=1)          # share of train held out, stratified (TH silent; §8.1)
     folds: int = Field(0, ge=0, le=20)                  # k ≥ 2: k-fold cross-validation over train instead
     validation_seed: int = Field(0, ge=0)               # another one holds out other images of the same share
-    frame_size: int = Field(448, ge=32, le=1024)        # images are squashed to this square once; boxes live in it
-    image_size: int = Field(448, ge=32, le=1024)        # TH: global stream's input
-    patch_size: int = Field(224, ge=32, le=1024)        # TH: local stream's input
-    patches: str = "ddt"                                # an extractor's name, or a patch file
+    frame_size: int = Field(448, ge=32, le=1024)        # px: images are squashed to this square once; boxes live in it
+    image_size: int = Field(448, ge=32, le=1024)        # the global stream's input, px (TH 448)
+    patch_size: int = Field(224, ge=32, le=1024)        # the local stream's input, px (TH 224)
+    patches: str = "ddt"                                # an extractor's name (docs/patches.md), or a patch file
     patch_backbone: str | None = None                   # the extractor's trunk; the local stream's unless set
     patch_scale: float | None = Field(None, gt=0, le=8)  # boxes enlarged so; the extractor's own unless set
-    patches_per_image: int = Field(10, ge=1, le=64)     # TH: N = 10
-    evaluation_patches: Literal["mean_all", "top1", "random"] = "mean_all"
+    patches_per_image: int = Field(10, ge=1, le=64)     # N (TH 10)
+    evaluation_patches: Literal["mean_all", "top1", "random"] = "mean_all"  # all N averaged, the first, one drawn
     evaluation_draws: int = Field(1, ge=1, le=100)      # seeded draws of `random`; TH's protocol wants 5 (§3)
-    augmentation: Literal["none", "flip", "standard"] = "none"
+    augmentation: Literal["none", "flip", "standard"] = "none"  # of pixels, not of features
 
 
 class ModelConfig(_Frozen):
     """The two streams (Eq. 3.1-3.7)."""
 
-    global_backbone: str = "vgg19"                      # TH
+    global_backbone: str = "vgg19"                      # any trunk of torchvision or timm by name (TH VGG19)
     local_backbone: str = "vgg19"                       # TH: a second one, weights not shared
-    weights: Literal["imagenet", "random"] = "imagenet"
+    weights: Literal["imagenet", "random"] = "imagenet"  # what trunks begin with
     freeze_backbones: bool = False                      # True: pooled features are computed once and shared
     drop_last_pool: bool = True                         # CO: the patch trunk ends at 14x14, not 7x7
     global_addon: bool = False                          # CO: two 1x1 convolutions before the global head
     dropout: float = Field(0.0, ge=0, lt=1)             # share of pooled features left out in training; none in TH
     local_stream: Literal["none", "trunk", "lstm"] = "lstm"  # TH Table 6.1: rows a, b, and c or d
-    hidden_size: int = Field(512, ge=1, le=4096)        # TH
-    time_steps: int = Field(10, ge=1, le=64)            # T; TH's tables run to 10
+    hidden_size: int = Field(512, ge=1, le=4096)        # of the LSTM, two layers, Eq. 3.4 (TH 512)
+    time_steps: int = Field(10, ge=1, le=64)            # T, Eq. 3.4-3.7; TH's tables run to 10
     attention: Literal["per_step", "shared", "last", "mean", "sum"] = "per_step"  # TH: W^t a step, Eq. 3.6
     sum_steps: int | None = Field(None, ge=1, le=64)    # k of Σ_1..k H^t (TH Table 6.2); T unless set
     spatial_attention: Literal["none", "between_steps", "between_layers"] = "none"  # TH ch. 7; off in its tables
     attention_heads: int = Field(1, ge=1, le=16)        # TH: one spatial query a step
     local_stride16: bool = False                        # ch. 7: the last stage keeps stride 16; 14x14 cells, not 7x7
     fusion: Literal["logits", "probs", "logprobs"] = "logits"  # what is added at test; TH: "features", read as logits
-    fusion_weight: float | None = Field(None, ge=0, le=100)  # z_g + w z_l at test; λ' unless set (TH 3.1.5)
+    fusion_weight: float | None = Field(None, ge=0, le=100)  # w of z_g + w z_l at test; λ' unless set (TH 3.1.5)
 
 
 class LossConfig(_Frozen):
     """Cross-entropy of both streams and the ranking hinge (Eq. 3.8-3.11)."""
 
-    lambda_rank: float = Field(0.5, ge=0, le=100)       # λ,  TH
-    lambda_local: float = Field(1.0, ge=0, le=100)      # λ', TH
-    margin: float = Field(0.5, ge=0, le=1)              # TH
+    lambda_rank: float = Field(0.5, ge=0, le=100)       # λ, weight of the ranking loss, Eq. 3.8 (TH 0.5)
+    lambda_local: float = Field(1.0, ge=0, le=100)      # λ', weight of the local stream's loss, Eq. 3.9 (TH 1)
+    margin: float = Field(0.5, ge=0, le=1)              # of the ranking hinge, Eq. 3.11 (TH 0.5)
     label_smoothing: float = Field(0.0, ge=0, lt=1)     # of both cross-entropies; none in TH (§7: 0 … 0.1)
     detach_global: bool = True                          # the global prediction is a reference (TH's prose)
     every_step: bool = False                            # TH Table 6.1c: each step through the head has its own CE
@@ -78,18 +78,18 @@ class LossConfig(_Frozen):
 class OptimConfig(_Frozen):
     """SGD with one parameter group a stream."""
 
-    lr_global: float = Field(0.001, gt=0, le=10)        # TH
-    lr_local: float = Field(0.01, gt=0, le=10)          # TH
-    momentum: float = Field(0.9, ge=0, lt=1)            # CO
-    weight_decay: float = Field(5e-4, ge=0, le=1)       # CO
-    batch_size: int = Field(32, ge=1, le=4096)          # CO's README
-    epochs: int = Field(100, ge=1, le=10_000)
-    schedule: Literal["step", "milestones", "cosine", "constant"] = "step"
+    lr_global: float = Field(0.001, gt=0, le=10)        # of the global stream, trunk included (TH 0.001)
+    lr_local: float = Field(0.01, gt=0, le=10)          # likewise of the local stream (TH 0.01)
+    momentum: float = Field(0.9, ge=0, lt=1)            # of SGD (CO)
+    weight_decay: float = Field(5e-4, ge=0, le=1)       # of SGD (CO)
+    batch_size: int = Field(32, ge=1, le=4096)          # images a step (CO's README)
+    epochs: int = Field(100, ge=1, le=10_000)           # in a space file `search.epochs`
+    schedule: Literal["step", "milestones", "cosine", "constant"] = "step"  # of both learning rates
     step_epochs: int = Field(40, ge=1)                  # TH: x0.1 every 40 epochs
-    milestones: tuple[int, ...] = (30, 60)              # CO's README
-    decay: float = Field(0.1, gt=0, lt=1)
-    warmup_epochs: int = Field(0, ge=0, le=100)
-    clip_norm: float | None = Field(None, gt=0)
+    milestones: tuple[int, ...] = (30, 60)              # epochs of x0.1 (CO's README)
+    decay: float = Field(0.1, gt=0, lt=1)               # factor at each step or milestone (TH 0.1)
+    warmup_epochs: int = Field(0, ge=0, le=100)         # rates rise from 0 over so many
+    clip_norm: float | None = Field(None, gt=0)         # gradients are cut to this length; not unless set
     precision: Literal["fp32", "bf16"] = "fp32"         # bf16: trunks only; LSTM, softmax and loss stay fp32
 
 
@@ -100,7 +100,7 @@ class TrialConfig(_Frozen):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)                          # of initial weights, batches and augmentation
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Self:

@@ -44,7 +44,7 @@ def sheet(seen: Looks) -> Image.Image:
     """Return the patches and beneath them, a row a time step, each under that step's map, with ✓ or ✗."""
     steps = seen.maps.shape[1]
     drawn = _heated(seen, SIDE)                                                    # n T P P 3
-    rows = [(_pictures(seen, SIDE), "patch", None)]
+    rows: list[tuple[np.ndarray, str, np.ndarray | None]] = [(_pictures(seen, SIDE), "patch", None)]
     rows += [(drawn[:, t], f"t = {t + 1}", seen.right[:, t]) for t in range(steps)]
     edge = 44
     paper = Image.new("RGB", (edge + len(drawn) * (SIDE + GAP), len(rows) * (SIDE + GAP)), "white")
@@ -79,7 +79,8 @@ def _heated(seen: Looks, side: int) -> np.ndarray:
     heat = min_max(upsampled(torch.from_numpy(seen.maps), side)).numpy()           # n T P P  NaN: all zero
     colours = (255 * colormaps["viridis"](np.nan_to_num(heat))[..., :3]).astype(np.float32)
     grey = _pictures(seen, side).mean(axis=3, dtype=np.float32)[:, None, :, :, None]   # n 1 P P 1
-    return np.where(np.isnan(heat)[..., None], grey, 0.4 * grey + 0.6 * colours).astype(np.uint8)
+    over: np.ndarray = np.where(np.isnan(heat)[..., None], grey, 0.4 * grey + 0.6 * colours)
+    return over.astype(np.uint8)
 
 
 def _pictures(seen: Looks, side: int) -> np.ndarray:

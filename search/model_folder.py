@@ -37,7 +37,7 @@ def keep_model(
     with preparing(console) as progress:
         finds = _finder(run, home.cache, Steps(progress), device)
     trunks = stream_trunks(config, device) if config.model.freeze_backbones else None
-    trained = {
+    trained: dict[str, str | int] = {
         "search": origin.search, "trial": origin.trial, "seed": config.seed, "epochs": run.epoch,
         "data": run.data.fingerprint, "boxes": run.data.patches,
     }

@@ -18,6 +18,7 @@ import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import InputError, writing
@@ -84,7 +85,7 @@ def _storage(path: Path) -> RDBStorage:
 
 
 def _write(storage: RDBStorage, name: str, space: Space, history: History, trials: Iterable[Trial]) -> None:
-    direction = "maximize" if space.search.maximize else "minimize"
+    direction = StudyDirection.MAXIMIZE if space.search.maximize else StudyDirection.MINIMIZE
     study = optuna.create_study(storage=storage, study_name=name, direction=direction)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

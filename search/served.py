@@ -11,7 +11,7 @@ from typing import Any
 import mlflow.models
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from fgmodel.saved import Saved, read_model
 from fgmodel.training import best_device

@@ -35,15 +35,15 @@ class _Frozen(BaseModel):
 class Sampler(_Frozen):
     """Who proposes configurations."""
 
-    name: Literal["tpe", "random", "gp", "cmaes"] = "tpe"
-    seed: int = Field(0, ge=0)
+    name: Literal["tpe", "random", "gp", "cmaes"] = "tpe"  # Optuna's
+    seed: int = Field(0, ge=0)  # of what is proposed and drawn
 
 
 class Resources(_Frozen):
     """What one trial holds while it trains."""
 
-    cpu: float = Field(1, gt=0)
-    gpu: float = Field(0, ge=0)
+    cpu: float = Field(1, gt=0)  # cores
+    gpu: float = Field(0, ge=0)  # a fraction shares a GPU between trials
 
 
 class Search(_Frozen):
@@ -51,16 +51,16 @@ class Search(_Frozen):
 
     objective: Literal["val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll", "test/accuracy"] = (
         "val/accuracy"
-    )
-    trials: int = Field(32, ge=1, le=100_000)
-    epochs: int = Field(27, ge=1, le=10_000)
+    )  # what trials compete by; test/accuracy is for studies
+    trials: int = Field(32, ge=1, le=100_000)  # how many configurations are tried
+    epochs: int = Field(27, ge=1, le=10_000)  # of a trial that reaches the last rung; what the schedule spans
     rungs: tuple[int, ...] = ()  # epochs at which trials compete; 1, 3, 9, … epochs unless given
     reduction: int = Field(3, ge=2, le=16)  # one in so many goes on (η of the ASHA paper)
-    promote: bool = True  # False: the stopping kind
-    sampler: Sampler = Sampler()
+    promote: bool = True  # false: trials run on and the weak are stopped
+    sampler: Sampler = Sampler()  # who proposes configurations
     start: tuple[dict[str, Any], ...] = ()  # configurations tried right after trial 0
-    workers: int = Field(1, ge=1, le=10_000)
-    resources: Resources = Resources()
+    workers: int = Field(1, ge=1, le=10_000)  # trials at a time
+    resources: Resources = Resources()  # what one trial holds
     hours: float | None = Field(None, gt=0)  # budget of one launch
     retries: int = Field(3, ge=0, le=100)  # of a job whose worker vanished
     finalists: int = Field(0, ge=0, le=100)  # the best few, trained again over `seeds` to find the one that lasts
