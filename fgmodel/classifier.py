@@ -100,7 +100,8 @@ class Classifier:
 
         parts = list(each_batch(seen, range(len(frames)), size, self.device, images_a_row=max(1, boxes.shape[1])))
         outputs = Outputs(*(torch.cat(column) for column in zip(*(part.outputs for part in parts), strict=True)))
-        return Seen(*(torch.cat(column) for column in zip(*(part[:3] for part in parts), strict=True)), outputs)
+        boxes, crops, maps = (torch.cat(column) for column in zip(*(part[:3] for part in parts), strict=True))
+        return Seen(boxes, crops, maps, outputs)
 
     def seen(self, images: Float[Tensor, "B 3 S S"], boxes: Float[Tensor, "B N 4"]) -> Seen:
         """Return what the model holds of frames (RGB in 0..1) and boxes: one batch, on its device."""

@@ -82,7 +82,7 @@ def explanation_figure(why: Explanation) -> Figure:
     columns = min(COLUMNS, steps)
     rows = -(-steps // columns)
     figure = new_figure(10.5, 4.6 + 1.75 * rows + 0.9)
-    top, below, words = figure.subfigures(3, 1, height_ratios=(4.6, 1.75 * rows, 0.9))
+    top, below, words = figure.subfigures(3, 1, height_ratios=(4.6, 1.75 * rows, 0.9), squeeze=False)[:, 0]
     picture, right = top.subfigures(1, 2, width_ratios=(1, 1.35), squeeze=False)[0]
     _draw_boxes(picture.subplots(), why)
     alpha, parts = right.subplots(2, 1, sharex=True)
