@@ -132,7 +132,7 @@ class Classifier:
 
     def _cells(self, crops: Float[Tensor, "B N 3 P P"]) -> Float[Tensor, "B N D h w"]:
         if not crops.shape[1]:
-            return crops.new_empty(len(crops), 0, 0, 0, 0)
+            return crops.new_empty(crops.shape[0], 0, 0, 0, 0)  # len: see `cut`
         flat = crops.flatten(0, 1)
         if self.trunks:
             cells = self.trunks[1].maps(flat)

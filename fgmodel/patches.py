@@ -66,7 +66,8 @@ def cut(
     """
     from torchvision.ops import roi_align  # noqa: PLC0415  a second, for who cuts pixels only
 
-    owner = torch.arange(len(images), device=boxes.device, dtype=boxes.dtype).repeat_interleave(boxes.shape[1])
+    count = images.shape[0]  # not len(images), which an export to ONNX takes for a constant
+    owner = torch.arange(count, device=boxes.device, dtype=boxes.dtype).repeat_interleave(boxes.shape[1])
     rois = torch.cat([owner[:, None], boxes.flatten(0, 1)], dim=1)      # B·K 5
     crops: Tensor = roi_align(images, rois, (size, size), aligned=True)         # B·K 3 P P
     return crops.reshape(*boxes.shape[:2], *crops.shape[1:])            # B K 3 P P

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.journal import Opened, read
+from search.mlflow_pages import PLACE
 from search.projection import search_id, texts
 from tests.chaos.ledger import Ledger
 from tests.chaos.stage import Stage
@@ -16,6 +17,7 @@ ROWS = f"""
 PARAMS = f"""
     select t.value, p.key, p.value from params p join runs r on r.run_uuid = p.run_uuid
     join tags t on t.run_uuid = p.run_uuid and t.key = 'fgsearch.trial' where {OF_SEARCH}"""
+DERIVED = ("best/", "by time step/", PLACE)   # metrics that follow from the reported ones
 RUNS = f"select r.status from runs r where {OF_SEARCH}"
 
 
@@ -44,7 +46,7 @@ def audit(stage: Stage, undisturbed: Ledger | None) -> Audit:
     ledger = stage.ledger()
     told = {(t, e, key): value for (t, e), metrics in ledger.reports.items() for key, value in metrics.items()}
     rows = _rows(stage)
-    shown = {place: value for *place, value in rows if not place[2].startswith("best/") for place in [tuple(place)]}
+    shown = {place: value for *place, value in rows if not place[2].startswith(DERIVED) for place in [tuple(place)]}
     asked = {(f["trial"], key): text for f in ledger.named("asked") for key, text in texts(f["settings"]).items()}
     given = {(int(trial), key): text for trial, key, text in stage.query(PARAMS, _id(stage))}
     states = [row[0] for row in stage.query(RUNS, _id(stage))]
