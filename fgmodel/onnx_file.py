@@ -79,7 +79,7 @@ def export_onnx(classifier: Classifier, to: Path) -> Checked:
     with warnings.catch_warnings():
         # it warns of any sampling ratio but 0; torchvision's -1 means the same: as many samples as the box asks for
         warnings.filterwarnings("ignore", "ONNX export for RoIAlign", UserWarning)
-        warnings.filterwarnings("ignore", "# The axis name: B", UserWarning)  # frames and boxes share it, as they should
+        warnings.filterwarnings("ignore", "# The axis name: B", UserWarning)  # frames and boxes share it
         program = torch.onnx.export(
             whole, inputs, dynamo=True, opset_version=OPSET, input_names=["frame", "boxes"], output_names=names,
             dynamic_shapes=({0: batch}, {0: batch}), verbose=False,

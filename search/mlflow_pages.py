@@ -6,6 +6,7 @@ and charts under names a person understands. `search.mlflow_store` writes both; 
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,6 +95,11 @@ def list_path(experiment: str, search: str, *, charts: bool = False) -> str:
 def run_path(experiment: str, run: str) -> str:
     """Return the link to a run's page below MLflow's address."""
     return f"#/experiments/{experiment}/runs/{run}?{urlencode(MENU)}"
+
+
+def linked_runs(text: str) -> set[str]:
+    """Return the runs that a description links to."""
+    return set(re.findall(r"#/experiments/\d+/runs/(\w+)", text))
 
 
 def description(

@@ -22,7 +22,7 @@ from search import confirm
 from search.asha import Ladder
 from search.history import History, Trial
 from search.journal import Ended, Failed, Opened, Reader, Reported, Stopped
-from search.mlflow_pages import OVER_STEPS, PLACE, description, placed, view
+from search.mlflow_pages import OVER_STEPS, PLACE, description, linked_runs, placed, view
 from search.mlflow_store import AwayError, Dataset, Point, RefusedError, Run, Status, Store
 from search.space import Space
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 FIGURE = "attention.png"
+NOTE = "mlflow.note.content"
 SUMMARY = ("val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll")  # of the best trial, at the parent
 GLANCE_SECONDS = 60.0   # between two drawings of a running search; longer where drawing takes long
 ENDS = {"complete": "", "stopped": "the search was stopped", "budget": "the search's hours were over"}
@@ -157,7 +158,8 @@ class Projection:
         """Draw the search and describe it, if it is time; returns what was refused."""
         drawn = {"fgsearch.drawn": f"{self._history.facts} facts"}
         early = self._history.finished is None and time.monotonic() < self._next_glance
-        if early or drawn.items() <= parent.tags.items():
+        gone = linked_runs(parent.tags.get(NOTE, "")) - {run.id for run in runs.values()}  # deleted by hand
+        if early or (drawn.items() <= parent.tags.items() and not gone):
             return []
         began = time.monotonic()
         refusals: list[str] = []
@@ -168,7 +170,7 @@ class Projection:
             refusals.append(f"the search's figures: {error}")
         ids = {number: run.id for number, run in runs.items()}
         note = description(self._space, self._history, search_id(opened), self._store.experiment(), ids, names)
-        self._store.write(parent, [], {}, {"mlflow.note.content": note} | ({} if refusals else drawn))
+        self._store.write(parent, [], {}, {NOTE: note} | ({} if refusals else drawn))
         self._next_glance = time.monotonic() + max(GLANCE_SECONDS, 50 * (time.monotonic() - began))
         return refusals
 

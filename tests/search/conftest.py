@@ -50,7 +50,7 @@ def dispatching(tmp_path: Path) -> Callable[..., Dispatcher]:
         history = load(journals[0].path)
         dispatcher = Dispatcher(space, journals[0], history, tmp_path / name / "checkpoints")
         if not history.facts:
-            dispatcher.record(Opened(search=name, space=space.document(), digest=space.digest()))
+            dispatcher.record(Opened(search=name, space=space.document(), digest=space.digest(), question=space.question))
         return dispatcher
 
     yield opened

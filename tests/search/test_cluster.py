@@ -93,6 +93,7 @@ def test_a_stranger_is_refused_and_the_token_is_its_owners_alone(cluster) -> Non
     for path in ("api/version", "api/jobs/", "nodes?view=summary"):
         with pytest.raises(urllib.error.HTTPError) as refusal:
             urllib.request.urlopen(f"{cluster.address}/{path}")
+        refusal.value.close()
         assert refusal.value.code == 401
     listening = {c.laddr.ip for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == cluster.port}
     assert listening == {"127.0.0.1"}

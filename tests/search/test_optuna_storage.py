@@ -88,10 +88,9 @@ def test_the_thesis_values_outside_the_ranges_are_kept(searched, home, tmp_path)
 
 def test_failed_and_running_trials_say_so(space, searched, home, tmp_path):
     def halfway(dispatcher):
-        train(dispatcher, dispatcher.next())
-        order = dispatcher.next()
+        first, order, _ = (dispatcher.next() for _ in range(3))
+        train(dispatcher, first)
         dispatcher.take(Outcome(job=order.job, attempt=1, trial=order.trial, epoch=0, failure="the loss is not finite", reason="divergence"))
-        train(dispatcher, dispatcher.next(), until=0)
 
     searched(space, halfway)
     export_optuna(home, "s", tmp_path / "search.db")
