@@ -89,6 +89,7 @@ def pages(ip, port):
             refused += error.code == 401
             if error.code != 401:
                 told.append((page, error.code))
+            error.close()
         except (OSError, ValueError, urllib.request.http.client.HTTPException):
             return None
     return told, refused

@@ -121,6 +121,7 @@ def test_a_served_model_answers_over_http_with_the_numbers_of_predict(pets_home)
             asked(address, {"dataframe_records": [{"image": base64.b64encode(b"no image").decode()}]})
         assert error.value.code == 400
         assert "row 1 is not an image" in error.value.read().decode()
+        error.value.close()
 
 
 @pytest.mark.slow
@@ -155,7 +156,8 @@ class served:  # noqa: N801  it reads as a verb
             self.port = probe.getsockname()[1]
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/fgsearch-pets@best"]
         command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(self.port)]
-        env = {**os.environ, "MLFLOW_TRACKING_URI": default_uri(home.home.path), "PYTHONPATH": str(ROOT)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"   # MLflow calls uvicorn by its name
+        env = {**os.environ, "MLFLOW_TRACKING_URI": default_uri(home.home.path), "PYTHONPATH": str(ROOT), "PATH": path}
         self.log = home.base / "served.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
