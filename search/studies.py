@@ -34,6 +34,8 @@ FOLDERS = (Path("spaces/thesis"), Path(__file__).parents[1] / "spaces" / "thesis
 FINCHES = {
     "data.dataset": "finches", "data.root": "''", "data.patches": "peaks", "data.patches_per_image": 4,
     "data.frame_size": 256, "data.image_size": 160, "data.patch_size": 128,
+    "model.global_backbone": "efficientnet_lite0", "model.local_backbone": "efficientnet_lite0",  # nothing to download
+    "search.resources.cpu": 1, "search.resources.gpu": 0,
 }  # fmt: skip
 
 
@@ -97,7 +99,7 @@ def find_study(name: str) -> Path:
 
 
 def on_data(data: str) -> list[str]:
-    """Return the settings that run a study on other data: a folder, or the drawn finches with sizes that suit them."""
+    """Return the settings that run a study on other data: a folder, or the drawn finches and what suits them."""
     if data == "finches":
         return [f"{key}={value}" for key, value in FINCHES.items()]
     root = Path(data).expanduser()

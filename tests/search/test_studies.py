@@ -41,6 +41,14 @@ def test_every_study_we_ship_is_valid_and_trains_only_what_it_shows(path) -> Non
     assert shown == set(space.rows)
 
 
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_on_finches_needs_no_gpu_no_second_core_and_no_download(path) -> None:
+    space = read_space(path, [*on_data("finches"), "model.freeze_backbones=true"])
+    assert (space.search.resources.cpu, space.search.resources.gpu) == (1, 0)
+    model = space.config(space.reference()).model
+    assert model.global_backbone == model.local_backbone == "efficientnet_lite0"  # its weights are a package of ours
+
+
 def test_table_6_2_holds_the_published_sums() -> None:
     study = read_study(find_study("table-6.2"))
     sums = [study.rows[f"sum of steps 1 to {k}"].published for k in range(1, 11)]
