@@ -7,8 +7,10 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
 from PIL import Image
 from rich.table import Table
+from torch import Tensor
 
 from fgmodel.classifier import Answers, Classifier
 from fgmodel.images import NotAnImage, is_image_name, read_rgb
@@ -148,13 +150,15 @@ def _told(classifier: Classifier, answers: Answers, names: Sequence[str]) -> lis
         tuple((classes[label], p) for label, p in zip(labels, ps, strict=True))
         for labels, ps in zip(order.tolist(), probabilities.tolist(), strict=True)
     ]
-    streams = [answers.global_stream, answers.local_stream]
-    best = [None if p is None else [(classes[k], v) for v, k in zip(*(x.tolist() for x in p.max(dim=1)), strict=True)]
-            for p in streams]
-    globals_, locals_ = best
-    assert globals_ is not None
+    whole = _likeliest(answers.global_stream, classes)
+    patch = None if answers.local_stream is None else _likeliest(answers.local_stream, classes)
     boxes = (answers.boxes / frame).tolist()
     return [
-        Prediction(name, tops[i], globals_[i], locals_[i] if locals_ else None, tuple(map(tuple, boxes[i])))
+        Prediction(name, tops[i], whole[i], patch[i] if patch else None, tuple(map(tuple, boxes[i])))
         for i, name in enumerate(names)
     ]
+
+
+def _likeliest(probabilities: Float[Tensor, "B C"], classes: Sequence[str]) -> list[tuple[str, float]]:
+    found, labels = probabilities.max(dim=1)
+    return [(classes[label], p) for label, p in zip(labels.tolist(), found.tolist(), strict=True)]

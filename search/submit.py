@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
@@ -38,6 +38,7 @@ END_SECONDS = 30.0  # until Ray notices that a driver has ended
 POLL_SECONDS = 0.5
 BEGAN = "every node sees"  # the driver says so once nothing of the cluster can stop it any more
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+Record = TypeVar("Record", bound=BaseModel)
 
 
 class Submission(BaseModel):
@@ -60,9 +61,13 @@ class Submission(BaseModel):
 
 def submission(home: Home, name: str) -> Submission | None:
     """Return the last job of a search; None when it never ran on a cluster."""
-    path = _record(home, name)
+    return record_of(_record(home, name), Submission)
+
+
+def record_of(path: Path, kind: type[Record]) -> Record | None:
+    """Return what was kept of a job; None when there was none. Raises InputError: when it is something else."""
     try:
-        return Submission.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:

@@ -8,7 +8,7 @@ import secrets
 import shlex
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from cluster.jobs import Jobs
@@ -19,7 +19,7 @@ from fgmodel.config import TrialConfig
 from search.bundle_files import BOXES, Packed, unpack
 from search.errors import InputError
 from search.home import Home
-from search.submit import keep, keep_login, last_line, packages, program, shared_paths, take_login
+from search.submit import keep, keep_login, last_line, packages, program, record_of, shared_paths, take_login
 
 UNSAID = {"cpu": 1.0, "gpu": 0.0}  # what a trial held, in bundles from before it was kept
 
@@ -66,7 +66,7 @@ def received(home: Home, name: str) -> tuple[Order, Path, str | None]:
     Raises InputError: when the node does not see the home, or runs other code than what submitted the job.
     """
     folder = home.path / "unfinished" / name
-    order = _read(folder / "job.json")
+    order = record_of(folder / "job.json", Order)
     if order is None:
         raise InputError(f"the node does not see {folder}; the home must be a folder that every node shares")
     if differs := differences({"fgsearch": order.code}, {"fgsearch": versions()["fgsearch"]}):
@@ -76,7 +76,7 @@ def received(home: Home, name: str) -> tuple[Order, Path, str | None]:
 
 def _running(jobs: Jobs, folder: Path, asked: tuple[int, str | None, int | None]) -> Order | None:
     """Return the order of the model's job that waits or runs; raises InputError where other things were asked of it."""
-    order = _read(folder / "job.json")
+    order = record_of(folder / "job.json", Order)
     if order is None or order.address != jobs.address or not jobs.active(order.id):
         return None
     if (order.seeds, order.root, order.threads) != asked:
@@ -126,12 +126,3 @@ def _require_paths(packed: Packed, root: str | None) -> None:
 def _folder(home: Home, packed: Packed) -> Path:
     origin = packed.bundle.origin
     return home.path / "unfinished" / f"{origin.search}-{origin.trial}.job"
-
-
-def _read(path: Path) -> Order | None:
-    try:
-        return Order.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise InputError(f"{path}: is not the record of a job: {error.errors()[0]['msg']}; delete it") from None

@@ -26,8 +26,8 @@ def space() -> Space:
 def fgsearch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Return a function that runs the command line and gives its status, output and errors."""
 
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fgsearch", *words])
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fgsearch", *map(str, words)])
         with pytest.raises(SystemExit) as exit_:
             main()
         said = capsys.readouterr()

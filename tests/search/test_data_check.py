@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from io import StringIO
 
 import pytest
@@ -11,7 +10,6 @@ from rich.console import Console
 
 from fgmodel.config import TrialConfig
 from search import data_check
-from search.cli import main
 from search.data_check import Published, check_data, recognised
 from search.errors import InputError
 from search.fetch import SOURCES
@@ -26,19 +24,9 @@ def tiny_dogs(tmp_path, paint):
     return lay_out(tmp_path / "dogs", paint)
 
 
-@pytest.fixture
-def fgsearch(monkeypatch, capsys, tmp_path):
-    """Return a function that runs the command line and gives its status, output and errors."""
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
     monkeypatch.setenv("FGSEARCH_HOME", str(tmp_path / "home"))
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["fgsearch", *map(str, words)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        said = capsys.readouterr()
-        return int(exit_.value.code or 0), said.out, said.err
-
-    return run
 
 
 def document(root, tmp_path, layout=None):

@@ -4,14 +4,12 @@ import csv
 import io
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fgmodel.saved import save_model
-from search.cli import main
 from search.predict import BATCH, Prediction, predictions
 from tests.models import pets, trained
 
@@ -25,20 +23,6 @@ def model(tmp_path_factory):
     folder.mkdir(parents=True)
     save_model(folder / "model.safetensors", run.classifier, {"search": "pets", "trial": 3, "seed": 0, "epochs": 2}, {})
     return folder, run
-
-
-@pytest.fixture
-def fgsearch(monkeypatch, capsys):
-    """Return a function that runs the command line and gives its status, output and errors."""
-
-    def run(*words) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fgsearch", *map(str, words)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        said = capsys.readouterr()
-        return int(exit_.value.code or 0), said.out, said.err
-
-    return run
 
 
 def test_json_csv_and_the_run_itself_agree(model, fgsearch):
