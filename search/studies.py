@@ -33,7 +33,7 @@ METRIC = "test/accuracy"
 FOLDERS = (Path("spaces/thesis"), Path(__file__).parents[1] / "spaces" / "thesis")
 FINCHES = {
     "data.dataset": "finches", "data.root": "''", "data.patches": "peaks", "data.patches_per_image": 4,
-    "data.frame_size": 256, "data.image_size": 160, "data.patch_size": 128,
+    "data.frame_size": 256, "data.image_size": 160, "data.patch_size": 224,  # of which maps have 7x7 cells
     "model.global_backbone": "efficientnet_lite0", "model.local_backbone": "efficientnet_lite0",  # nothing to download
     "search.resources.cpu": 1, "search.resources.gpu": 0,
 }  # fmt: skip

@@ -31,7 +31,7 @@ from fgmodel.figures import (
     heatmap_figure,
     heatmap_text,
 )
-from fgmodel.gradcam import patch_cells, step_maps
+from fgmodel.gradcam import patch_cells, require_fine, step_maps
 from fgmodel.intervals import mean_interval, null_interval
 from fgmodel.movement import movement_text
 from fgmodel.posthoc import ModelStates
@@ -61,13 +61,17 @@ class Seen:
     classes: tuple[str, ...]
 
 
+def require_drawable(config: TrialConfig) -> None:
+    """Raise InputError for trunks that are trained end to end, and for maps too coarse to be looked at."""
+    if not config.model.freeze_backbones:
+        raise InputError("model.freeze_backbones: a study's maps are drawn on frozen trunks only; set it to true")
+    require_fine(stream_trunks(config)[1], config.data.patch_size)
+
+
 def drawn(
     space: Space, history: History, row: str, name: str, home: Home, progress: Progress = silent,
 ) -> Iterator[Drawing]:
-    """Yield the row's figures and texts with their file names; nothing where the row has no finished trial.
-
-    Raises InputError: for trunks that are trained end to end, and for maps too coarse to be looked at.
-    """
+    """Yield the row's figures and texts with their file names; nothing where the row has no finished trial."""
     trial = next((t for t in history.trials.values() if t.by == row and t.checkpoint and t.predictions), None)
     if trial is None:
         return
@@ -111,8 +115,6 @@ def _panels(areas: Areas) -> dict[str, Curves]:
 
 
 def _seen(config: TrialConfig, trial: Trial, name: str, home: Home, progress: Progress) -> Seen:
-    if not config.model.freeze_backbones:
-        raise InputError("model.freeze_backbones: a study's maps are drawn on frozen trunks only; set it to true")
     assert trial.checkpoint
     run = Run(config, whole(prepare(config, home.cache)))
     run.load(home.checkpoints(name) / trial.checkpoint[1])

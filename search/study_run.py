@@ -31,6 +31,7 @@ def run_study(
     space = read_space(path, [*(on_data(data) if data else ()), *settings])
     if rows:
         study, space = only(rows, study, space)
+    _require_drawable(study, space)
     search_name = search_name or space.name
     stores: list[Store] = []
 
@@ -56,6 +57,15 @@ def run_study(
         _keep(figures, home.search(search_name) / "figures", shown)
     _log({kept.name: text, **figures}, history, stores[0], kept, shown)
     return history
+
+
+def _require_drawable(study: Study, space: Space) -> None:
+    """Say before anything is trained that what it would draw cannot be drawn."""
+    if study.maps:
+        from search.study_maps import require_drawable  # noqa: PLC0415 torch and scipy, for studies with maps only
+
+        for row in study.maps:
+            require_drawable(space.config(space.rows[row]))
 
 
 def _figures(

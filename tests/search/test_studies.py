@@ -6,13 +6,16 @@ import signal
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from search.errors import InputError, Problems
 from search.history import load
+from search.home import Home
 from search.journal import OpenedTest, read
 from search.space import read_space
 from search.studies import Row, _claim, _verdict, find_study, mcnemar, on_data, only, read_study
 from search.study_curves import curves_figure
+from search.study_run import run_study
 from tests.search.conftest import SPACES
 from tests.search.test_search import Lab
 
@@ -47,6 +50,17 @@ def test_a_study_on_finches_needs_no_gpu_no_second_core_and_no_download(path) ->
     assert (space.search.resources.cpu, space.search.resources.gpu) == (1, 0)
     model = space.config(space.reference()).model
     assert model.global_backbone == model.local_backbone == "efficientnet_lite0"  # its weights are a package of ours
+
+
+@pytest.mark.parametrize(("setting", "said"), [
+    pytest.param("data.patch_size=128", "4x4 cells in 'efficientnet_lite0', too coarse", id="coarse"),
+    pytest.param("model.freeze_backbones=false", "drawn on frozen trunks only", id="trained end to end"),
+])
+def test_maps_that_cannot_be_drawn_are_refused_before_anything_is_trained(setting, said, tmp_path) -> None:
+    home = Home(tmp_path)
+    with pytest.raises(InputError, match=said):
+        run_study("figures-5", "finches", [setting], None, home, pytest.fail, Console(quiet=True), as_json=False)
+    assert not home.names()
 
 
 def test_table_6_2_holds_the_published_sums() -> None:
