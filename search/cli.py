@@ -31,7 +31,7 @@ from search.cli_options import (
 from search.cli_report import report
 from search.errors import InputError, writing
 from search.home import Home, code_version
-from search.space import read_space
+from search.space_file import read_space
 
 app = typer.Typer(
     help="Search the hyperparameters of a two-stream fine-grained image classifier.",

@@ -47,7 +47,7 @@ def _write(to: Path, given: "Facts", place: Home, limit: float) -> "Report":
     from search.check import check
     from search.forecast import expected_epochs
     from search.new_space import MOST_TRIALS, fitting_trials, space_text
-    from search.space import read_space
+    from search.space_file import read_space
 
     text = space_text(to.stem, given)
     with writing(to):

@@ -25,6 +25,7 @@ from search.errors import InputError
 from search.home import Home
 
 if TYPE_CHECKING:
+    from search.history import History
     from search.space import Space
     from search.submit import Submission
 
@@ -123,15 +124,12 @@ def run(space: "Space", name: str, home: Home, address: str | None, tracking_uri
     """Run a search with this process as its driver, and say how it ended."""
     from search.launch import launch
     from search.mlflow_store import require_address
-    from search.screen import ending
     from search.tracking import default_uri
 
     uri = tracking_uri or default_uri(home.path)
     require_address(uri)
     history = launch(space, name, home, lambda: open_store(home, tracking_uri), out, address)
-    out.print(ending(space, history, next_steps(name, home, without_password(uri), go_on, history)))
-    if history.finished and history.finished.how == "stopped":
-        raise typer.Exit(130)
+    _tell_end(space, history, next_steps(name, home, without_password(uri), go_on, history))
 
 
 def is_active(home: Home, name: str) -> bool:
@@ -171,7 +169,6 @@ def end_job(home: Home, name: str) -> bool:
 def _watch(space: "Space", name: str, home: Home, made: "Submission", tracking_uri: str | None) -> None:
     from cluster.jobs import Jobs
     from search.follow import watch
-    from search.screen import ending
     from search.submit import last_line
     from search.tracking import default_uri
 
@@ -184,7 +181,16 @@ def _watch(space: "Space", name: str, home: Home, made: "Submission", tracking_u
     if history.finished is None:
         raise InputError(last_line(jobs.logs(made.id)) or f"{made.id}: ended without a word")
     uri = without_password(tracking_uri or default_uri(home.path))
-    out.print(ending(space, history, next_steps(name, home, uri, f"fgsearch resume {name}", history)))
+    _tell_end(space, history, next_steps(name, home, uri, f"fgsearch resume {name}", history))
+
+
+def _tell_end(space: "Space", history: "History", steps: list[str]) -> None:
+    """Say how a search ended; a script reads from the status whether it was stopped."""
+    from search.screen import ending
+
+    out.print(ending(space, history, steps))
+    if history.finished and history.finished.how == "stopped":
+        raise typer.Exit(130)
 
 
 def _driver_logs(home: Home, name: str, *, follow: bool) -> None:

@@ -24,7 +24,8 @@ from search.journal import (
     Stopped,
     read,
 )
-from search.space import Resources, Space, stored_space
+from search.space import Resources, Space
+from search.space_file import stored_space
 
 State = Literal["running", "waiting", "stopped", "failed", "completed"]
 

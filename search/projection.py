@@ -112,7 +112,9 @@ class Projection:
             return
         if self._best:
             at_rung, step = self._best.reports.get(self._best.rung, {}), self._epochs()  # the search's own time
-            points = [Point(f"best/{name}", at_rung[name], fact.at, step) for name in SUMMARY if name in at_rung]
+            # An `ended` line that a crash tore is written again, at another time; the epoch it ends keeps its own.
+            at = trial.reported.get(trial.rung, fact.at) if isinstance(fact, Ended) else fact.at
+            points = [Point(f"best/{name}", at_rung[name], at, step) for name in SUMMARY if name in at_rung]
             self._bests += _changed(self._bests, points)
 
     def _epochs(self) -> int:

@@ -13,7 +13,8 @@ from search.launch import launch
 from search.mlflow_store import Store, StoreError
 from search.projection import search_id
 from search.screen import Steps, preparing
-from search.space import Space, read_space
+from search.space import Space
+from search.space_file import read_space
 from search.studies import Row, Study, as_csv, document, find_study, on_data, only, read_study, table, view
 
 

@@ -30,7 +30,8 @@ from search.errors import InputError, writing
 from search.home import Home
 from search.journal import now
 from search.resources import require_fit
-from search.space import Space, stored_space
+from search.space import Space
+from search.space_file import stored_space
 from search.status import running
 
 BEGIN_SECONDS = 300.0  # a head may have to start, and its nodes to answer

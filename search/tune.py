@@ -37,42 +37,54 @@ def run_jobs(
     `places` tells how many trials Ray has room for now. Tune wants a folder that all nodes share: it is made in
     `scratch`, which on one machine is the temporary one.
     """
-    # Tune's snapshot of itself is never read, so that it could not be copied is no news; and of a worker that was lost
-    # the journal and the screen tell, where Tune would print a traceback.
-    for module in ("experiment_state", "tune_controller"):
-        logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)
+    _quieten()
     for left in scratch.glob(f"{SCRATCH}*") if scratch else ():  # by a driver that was killed
         shutil.rmtree(left, ignore_errors=True)
-    search = dispatcher.space.search
-    resources = {"cpu": search.resources.cpu, "gpu": search.resources.gpu}
-    source = _Source(dispatcher, cache, threads=max(1, int(search.resources.cpu)), places=places)
+    source = _Source(dispatcher, cache, places)
     # 0700: Tune pickles; nobody reads it. What Ray still writes there, or a network's file system holds, may stay.
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch, ignore_cleanup_errors=True) as private:
         tuner = tune.Tuner(
-            tune.with_resources(TrialActor, resources),
-            tune_config=tune.TuneConfig(
-                search_alg=source,
-                scheduler=_Ends(source),
-                num_samples=-1,
-                max_concurrent_trials=search.workers,
-                reuse_actors=True,
-                trial_name_creator=_tune_id,
-                trial_dirname_creator=_tune_id,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=private,
-                name="jobs",
-                verbose=0,
-                stop=_Stop(source, stop),
-                callbacks=[_Tick(tick)],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=0),  # retries are ours, from our checkpoints
-            ),
+            tune.with_resources(TrialActor, dispatcher.space.search.resources.model_dump()),
+            tune_config=_how(source),
+            run_config=_where(source, private, stop, tick),
         )
         with suppress(_Over):
             tuner.fit()
     if source.error:
         raise source.error
+
+
+def _quieten() -> None:
+    """Have Tune say nothing that is no news: its snapshot of itself is never read, so that it could not be copied.
+
+    Of a worker that was lost the journal and the screen tell, where Tune would print a traceback.
+    """
+    for module in ("experiment_state", "tune_controller"):
+        logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)
+
+
+def _how(source: "_Source") -> tune.TuneConfig:
+    return tune.TuneConfig(
+        search_alg=source,
+        scheduler=_Ends(source),
+        num_samples=-1,
+        max_concurrent_trials=source.dispatcher.space.search.workers,
+        reuse_actors=True,
+        trial_name_creator=_tune_id,
+        trial_dirname_creator=_tune_id,
+    )
+
+
+def _where(source: "_Source", folder: str, stop: Callable[[], bool], tick: Callable[[], None]) -> tune.RunConfig:
+    return tune.RunConfig(
+        storage_path=folder,
+        name="jobs",
+        verbose=0,
+        stop=_Stop(source, stop),
+        callbacks=[_Tick(tick)],
+        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        failure_config=tune.FailureConfig(max_failures=0),  # retries are ours, from our checkpoints
+    )
 
 
 def _tune_id(trial: TuneTrial) -> str:
@@ -89,7 +101,7 @@ class _Unpickled:
 class _Source(_Unpickled, Searcher):
     """Gives Tune a job for a trial."""
 
-    def __init__(self, dispatcher: Dispatcher, cache: Path, threads: int, places: Callable[[], int]) -> None:
+    def __init__(self, dispatcher: Dispatcher, cache: Path, places: Callable[[], int]) -> None:
         super().__init__(metric=None, mode=None)
         self.places = places
         self.losses: dict[str, str] = {}  # what Ray said of workers that vanished, by Tune's trial id
@@ -101,7 +113,7 @@ class _Source(_Unpickled, Searcher):
             "cache": str(cache),
             "machine": socket.gethostname(),
             "checkpoints": str(dispatcher.checkpoints),
-            "threads": threads,
+            "threads": max(1, int(dispatcher.space.search.resources.cpu)),
         }
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string

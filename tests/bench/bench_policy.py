@@ -32,7 +32,8 @@ from search.dispatch import Dispatcher, Order, Outcome
 from search.history import History, Trial
 from search.journal import Fact, Journal
 from search.parameter import Parameter
-from search.space import Space, read_space
+from search.space import Space
+from search.space_file import read_space
 from tests.bench.bench_search import load_average, machine
 
 WORKERS, EPOCHS = 4, 27

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from search.space import read_space
+from search.space_file import read_space
 from tests.search.made_search import MadeSearch
 
 SPACE = Path(__file__).parents[2] / "spaces" / "finches.yaml"

@@ -22,7 +22,8 @@ import psutil
 
 from search.asha import Ladder
 from search.history import load
-from search.space import Space, read_space
+from search.space import Space
+from search.space_file import read_space
 
 HERE = Path(__file__).parent
 SPACE = HERE / "cub-bench.yaml"

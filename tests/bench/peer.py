@@ -37,7 +37,8 @@ from fgmodel.backbones import Backbone, backbone, freeze
 from fgmodel.config import DataConfig, ModelConfig, TrialConfig
 from fgmodel.losses import two_stream_loss
 from search.parameter import Parameter
-from search.space import Space, read_space
+from search.space import Space
+from search.space_file import read_space
 
 Item = tuple[Tensor, Tensor, int]
 Batch = tuple[Tensor, Tensor, Tensor]

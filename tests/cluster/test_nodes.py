@@ -10,7 +10,7 @@ from cluster.raylets import status
 from cluster.token import token_environment, use_token, write_token
 from search.errors import InputError
 from search.resources import require_fit
-from search.space import read_space
+from search.space_file import read_space
 from tests.search.conftest import SPACES
 
 SMALL, BIG = Node("a", "small", cpu=2, gpu=0), Node("b", "big", cpu=8, gpu=4)

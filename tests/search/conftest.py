@@ -11,7 +11,8 @@ from search.cli import main
 from search.dispatch import Dispatcher, Order, Outcome
 from search.history import History
 from search.journal import Journal, Opened
-from search.space import Space, read_space
+from search.space import Space
+from search.space_file import read_space
 
 SPACES = Path(__file__).parents[2] / "spaces"
 

@@ -18,7 +18,7 @@ from search.browse import show_pages
 from search.cli import app
 from search.dispatch import Dispatcher
 from search.journal import Journal, Launched, Opened
-from search.space import read_space
+from search.space_file import read_space
 from tests.search.conftest import SPACES, run_to_end
 from tests.search.test_search import SPACE
 

@@ -189,7 +189,12 @@ def test_a_search_is_stopped_by_its_name_and_goes_on_here_when_the_cluster_is_go
     cluster.submit("later", "--trials", "12", *(w for s in SLOW for w in ("--set", s)))
     cluster.reported("later", 1)
     assert json.loads(cluster.run("status", "later", "--json"))["state"] == "running"
+    watched = cluster.start("resume", "later", "--follow")  # it runs already: its job is joined
+    while "goes on without this machine" not in watched.stdout.readline():
+        assert watched.poll() is None
     assert "stopped; everything reported is kept" in cluster.run("stop", "later")
+    assert "stopped; everything reported is kept" in watched.communicate()[0]
+    assert watched.returncode == 130
     assert load(cluster.path("later")).finished.how == "stopped"
     temporary = cluster.state()["temporary"]
     assert "the cluster is down" in cluster.run("cluster", "down")

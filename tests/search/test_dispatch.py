@@ -171,7 +171,7 @@ def test_a_complete_search_keeps_only_the_finished_trials_checkpoints_and_an_ext
 
 
 def test_a_finite_space_ends_when_every_configuration_was_tried(tmp_path, dispatching) -> None:
-    from search.space import read_space
+    from search.space_file import read_space
 
     path = tmp_path / "tiny.yaml"
     path.write_text(

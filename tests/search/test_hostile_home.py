@@ -31,7 +31,7 @@ from search.home import Home
 from search.journal import Journal, Launched, Opened, Reported
 from search.manifest import difference
 from search.mlflow_store import Store
-from search.space import read_space
+from search.space_file import read_space
 from tests.fgmodel.test_prepare import FINCHES
 from tests.search.test_search import Lab
 

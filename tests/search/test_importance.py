@@ -8,7 +8,7 @@ import pytest
 from search.history import History
 from search.importance import importance, importance_at, standings
 from search.journal import Asked, Ended, Failed, Promoted, Reported
-from search.space import read_space
+from search.space_file import read_space
 
 SPACES = Path(__file__).parents[2] / "spaces"
 

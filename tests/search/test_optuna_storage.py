@@ -18,7 +18,7 @@ from search.errors import InputError
 from search.home import Home
 from search.journal import Journal, Launched
 from search.optuna_storage import export_optuna
-from search.space import read_space
+from search.space_file import read_space
 from tests.search.conftest import SPACES, run_to_end, train
 
 RACE = ["search.finalists=2", "search.seeds=2", "search.trials=9"]

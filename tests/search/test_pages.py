@@ -25,7 +25,7 @@ from search.mlflow_pages import BY_EPOCH, BY_STEP, CURVES, HEATMAPS, list_path, 
 from search.mlflow_store import Store
 from search.projection import search_id
 from search.screen import ranked
-from search.space import read_space
+from search.space_file import read_space
 from search.tracking import default_uri, replay
 from search.trial import TrialActor
 from tests.search.test_search import SPACE

@@ -14,7 +14,7 @@ from search.bundle_files import IMAGES, Image, lines, pack, unpack
 from search.errors import InputError
 from search.history import History
 from search.journal import OpenedTest
-from search.space import read_space
+from search.space_file import read_space
 from search.studies import as_csv, find_study, read_study, table, view
 from tests.hostile import changed, often, outcome, refused
 from tests.search.conftest import SPACES

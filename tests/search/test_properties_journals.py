@@ -15,7 +15,7 @@ from search.errors import InputError
 from search.history import History, load, space_of
 from search.home import Home
 from search.journal import FORMAT, Journal, Launched, Opened, OpenedTest, Reader, read
-from search.space import read_space
+from search.space_file import read_space
 from search.status import summary
 from tests.hostile import changed, often, outcome, refused
 from tests.search.conftest import SPACES, train

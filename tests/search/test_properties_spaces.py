@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fgmodel.config import DEFAULTS, setting_type
 from search import space as spaces
 from search.errors import InputError
-from search.space import read_space, stored_space
+from search.space_file import read_space, stored_space
 from search.yaml_file import read_document, read_set
 from tests.hostile import changed, often, outcome, refused
 from tests.search.conftest import SPACES

@@ -15,7 +15,7 @@ from search.home import Home
 from search.journal import Asked, Journal, Opened
 from search.mlflow_store import Store
 from search.report import attach_report, watch, write_report
-from search.space import read_space
+from search.space_file import read_space
 from search.tracking import default_uri, replay
 from tests.search import made_search
 from tests.search.made_search import MadeSearch

@@ -12,7 +12,7 @@ from search.errors import InputError, Problems
 from search.history import load
 from search.home import Home
 from search.journal import OpenedTest, read
-from search.space import read_space
+from search.space_file import read_space
 from search.studies import Row, _claim, _verdict, find_study, mcnemar, on_data, only, read_study
 from search.study_curves import curves_figure
 from search.study_run import run_study

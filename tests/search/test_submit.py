@@ -13,7 +13,7 @@ from search.follow import line
 from search.history import History, space_of
 from search.home import Home, cache_here
 from search.journal import Failed, Journal, Launched, Lost, Opened
-from search.space import read_space
+from search.space_file import read_space
 from search.submit import BEGAN, Submission, _goes_on, shared_paths, submission
 from search.tune import _verdict
 from tests.search.conftest import SPACES

@@ -170,6 +170,15 @@ def test_an_epoch_whose_line_was_torn_after_mlflow_had_it_is_there_once_when_it_
     assert sorted(steps) == [1, 2, 3]
 
 
+def test_an_end_whose_line_was_torn_leaves_one_row_of_the_searchs_best_when_it_is_told_again(store, book, tmp_path):
+    book.launch().write(asked(0, 0), *job(0, 0, [1], 0.5))
+    replay(book.path, SPACE, store)
+    book.path.write_bytes(book.path.read_bytes()[:-9])
+    book.launch().write(Ended(trial=0, job=0))
+    replay(book.path, SPACE, store)
+    assert [value for run, key, value, *_ in dump(tmp_path)["metrics"] if (run, key) == ("finches-1", "best/val/accuracy")] == [0.51]
+
+
 def milliseconds(seconds):
     return int(START.timestamp() * 1000) + 1000 * seconds
 
