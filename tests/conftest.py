@@ -12,6 +12,8 @@ from hypothesis import configuration, settings
 from jaxtyping import install_import_hook
 from PIL import Image
 
+if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # before torch: else each of them, and each program that a
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(processes)))  # test starts, spins on every core
 # Before the first import of fgmodel. Without config, which has no tensors but typing.Self, which beartype cannot check there.
 MODULES = [m.name for m in iter_modules([str(Path(__file__).parents[1] / "fgmodel")]) if m.name != "config"]
 install_import_hook([f"fgmodel.{name}" for name in MODULES], "beartype.beartype")

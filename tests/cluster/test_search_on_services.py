@@ -15,7 +15,7 @@ from tests.chaos.proxy import Proxy
 from tests.search.test_search import Lab
 
 PLANTED = "planted-secret-4711"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 class ServedLab(Lab):

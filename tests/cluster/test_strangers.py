@@ -26,7 +26,7 @@ from ray.core.generated import (
 
 from tests.cluster.conftest import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 CALLS = [
     f"/{service.full_name}/{method.name}"
     for file in (autoscaler_pb2, core_worker_pb2, gcs_service_pb2, instance_manager_pb2, logging_pb2, node_manager_pb2, ray_client_pb2, reporter_pb2)

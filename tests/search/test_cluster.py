@@ -23,7 +23,7 @@ from search.history import load
 from search.journal import Lost, Reissued, read
 from tests.search.test_search import Lab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 SECRET = "kiwi-under-the-fern"
 SLOW = ("optim.batch_size=1", "model.hidden_size=512")  # half a second an epoch
 

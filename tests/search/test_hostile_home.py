@@ -5,13 +5,16 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 import threading
 import time
 import zipfile
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -32,6 +35,7 @@ from search.journal import Journal, Launched, Opened, Reported
 from search.manifest import difference
 from search.mlflow_store import Store
 from search.space_file import read_space
+from tests.chaos.stage import family, words
 from tests.fgmodel.test_prepare import FINCHES
 from tests.search.test_search import Lab
 
@@ -249,8 +253,21 @@ def test_a_list_of_images_cannot_name_one_outside_its_folder(name, tiny_cub, pai
 
 # --- a whole search among traps ---------------------------------------------------------------------------------------
 
+def kill_an_actor(driver: subprocess.Popen) -> None:
+    """Kill a worker in the middle of its job: of that Tune keeps a pickled error."""
+    for process in family(psutil.Process(driver.pid)):
+        if "Trainable.train" in " ".join(words(process)[:1]):
+            process.kill()
+            return
+
+
+def what_tune_keeps(tmp: Path, driver: subprocess.Popen) -> list[Path]:
+    """Return the folders in which Tune leaves pickles, here and where Ray has its own."""
+    mirror = Path("/tmp/ray").glob(f"session_*_{driver.pid}/artifacts/*/jobs/driver_artifacts/*")
+    return [folder for folder in (*tmp.glob("fgsearch-tune-*/jobs/*"), *tmp.glob("fgsearch-tune-*/jobs"), *mirror) if folder.is_dir()]
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_search_among_traps_springs_none_and_says_what_it_cannot_read(tmp_path, marker, monkeypatch):
     lab, tmp = Lab(tmp_path / "lab"), tmp_path / "tmp"
     tmp.mkdir()
@@ -268,19 +285,21 @@ def test_a_search_among_traps_springs_none_and_says_what_it_cannot_read(tmp_path
 
     monkeypatch.setenv("TMPDIR", str(tmp))
     process = lab.start("launch", "tiny.yaml", "--trials", "12")
-    planted = 0
+    planted, killed = set(), 0.0
     while process.poll() is None:  # in what Tune keeps, while it runs
-        for folder in [path for path in tmp.glob("fgsearch-tune-*/jobs/*") if path.is_dir()] + list(tmp.glob("fgsearch-tune-*/jobs")):
+        if '"lost"' not in lab.journal.read_text() and time.monotonic() > killed + 2:
+            kill_an_actor(process)
+            killed = time.monotonic()
+        for folder in what_tune_keeps(tmp, process):
             for name in ("tuner.pkl", "error.pkl", "params.pkl", "trainable.pkl", "result.pkl", "searcher-state.pkl", "scheduler-state.pkl"):
-                try:
+                with suppress(FileNotFoundError):
                     (folder / name).write_bytes(traps["pickle"])
-                    planted += 1
-                except FileNotFoundError:
-                    pass
+                    planted.add(folder.parent.name)
         time.sleep(0.05)
     said, _ = process.communicate()
     assert process.returncode == 0, said
-    assert planted
+    assert planted >= {"jobs", "driver_artifacts"}
+    assert '"lost"' in lab.journal.read_text()
     assert not marker.exists()
     assert "Traceback" not in said
     assert len(load(lab.journal).trials) == 12

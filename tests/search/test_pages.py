@@ -33,7 +33,7 @@ from tests.search.test_search import SPACE
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FGSEARCH = str(Path(sys.executable).with_name("fgsearch"))
 SHOTS = Path(__file__).parent / "screenshots"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

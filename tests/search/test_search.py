@@ -48,7 +48,7 @@ tune:
   optim.lr_local: {low: 1.0e-2, high: 0.3, log: true}
 search: {trials: 6, epochs: 4, rungs: [1, 2, 4], workers: 1, sampler: {name: tpe, seed: 3}}
 """
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 class Lab:

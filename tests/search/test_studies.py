@@ -122,7 +122,6 @@ def test_the_layout_of_a_folder_is_recognised(tiny_cub, folders) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_study_opens_test_once_a_trial_and_shows_our_numbers_beside_the_published_ones(tmp_path) -> None:
     lab = Lab(tmp_path / "lab")
     words = ("study", "table-6.2", "--data", "finches", "--epochs", "2", "--seeds", "2", *(w for k, v in TINY.items() for w in ("--set", f"{k}={v}")))
@@ -145,7 +144,6 @@ def test_a_study_opens_test_once_a_trial_and_shows_our_numbers_beside_the_publis
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_study_with_maps_draws_where_the_steps_look_and_answers_whether_ever_finer(tmp_path) -> None:
     lab, settings = Lab(tmp_path / "lab"), TINY | {"data.patch_size": 224, "search.seeds": 1, "search.epochs": 1}
     words = ("study", "chapter-7", "--data", "finches", *(w for k, v in settings.items() for w in ("--set", f"{k}={v}")))
@@ -166,7 +164,6 @@ def test_a_study_with_maps_draws_where_the_steps_look_and_answers_whether_ever_f
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_study_stopped_by_ctrl_c_says_so_draws_nothing_and_goes_on(tmp_path) -> None:
     lab, settings = Lab(tmp_path / "lab"), TINY | {"data.patch_size": 224, "search.epochs": 40}
     words = ("study", "figure-6.2", "--data", "finches", *(w for k, v in settings.items() for w in ("--set", f"{k}={v}")))
