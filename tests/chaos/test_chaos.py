@@ -12,7 +12,7 @@ from tests.chaos.ledger import Ledger, trained_again
 from tests.chaos.play import Play
 from tests.chaos.stage import Stage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 SHORT = ("trial actor, kill -9", "last line of the journal cut", "second driver", "checkpoints deleted")
 
 

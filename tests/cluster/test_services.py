@@ -23,7 +23,6 @@ from search.mlflow_store import EXPERIMENT, Store
 from tests.cluster.conftest import free_port
 
 FGSEARCH = str(Path(sys.executable).with_name("fgsearch"))
-pytestmark = pytest.mark.timeout(300)
 slow = pytest.mark.slow
 
 

@@ -1,9 +1,9 @@
 """A search as an Optuna study: what optuna.load_study reads is what the journal says."""
 
 import os
-import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -146,14 +146,13 @@ def test_the_journal_is_not_touched(space, searched, home, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("optuna-dashboard") is None, reason="optuna-dashboard is not installed: pip install 'fgsearch[dashboard]'")
 def test_optuna_dashboard_opens_on_it(space, searched, home, tmp_path):
     searched(space)
     export_optuna(home, "s", tmp_path / "search.db")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["optuna-dashboard", f"sqlite:///{tmp_path / 'search.db'}", "--port", str(port)]
+    command = [str(Path(sys.executable).with_name("optuna-dashboard")), f"sqlite:///{tmp_path / 'search.db'}", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ) as process:
         try:
             patience = time.monotonic() + 60

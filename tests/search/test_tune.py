@@ -36,7 +36,6 @@ main()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_tune_keeps_none_of_the_jobs_that_are_over(tmp_path):
     lab = Lab(tmp_path / "lab")
     words = ["launch", "tiny.yaml", "--trials", "30", "--set", "search.epochs=1", "--set", "search.rungs=[1]"]
