@@ -54,17 +54,24 @@ def preparing(console: Console) -> Iterator[Progress]:
 
 
 class Steps:
-    """Passes fgmodel's progress calls on to a rich progress display."""
+    """Passes fgmodel's progress calls on to a rich progress display, which draws once at its end without a terminal."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._told = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are finished; on a console without a terminal, one line when all are."""
+        """Show that `done` of `total` are finished; where there is no terminal, in a line now and then."""
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total)
         self._progress.update(self._tasks[what], completed=done, total=total)
+        console, now = self._progress.console, time.monotonic()
+        if not console.is_terminal and done < total and now - self._told > LINE_SECONDS:
+            self._told = now
+            left = self._progress.tasks[self._tasks[what]].time_remaining
+            forecast = "" if left is None else f", about {spoken(left)} left"
+            console.print(f"{what}: {done:,} of {total:,}{forecast}", soft_wrap=True)
 
 
 class Screen:

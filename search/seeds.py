@@ -29,7 +29,7 @@ from search.errors import InputError, writing
 from search.forecast import spoken
 from search.home import Home
 from search.journal import OpenedTest
-from search.screen import LINE_SECONDS, Steps
+from search.screen import Steps
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -123,7 +123,7 @@ def _train(seed: int, run: Run, kept: Unfinished, pace: "_Pace") -> None:
             if run.epoch == epochs or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 run.save(kept.run(seed))
                 saved = time.monotonic()
-            pace.epoch(seed, run.epoch)
+            pace.epoch()
     except Diverged as error:
         raise InputError(f"seed {seed}: {error}; export another trial: fgsearch export NAME --trial K") from None
 
@@ -138,23 +138,18 @@ class _Pace:
     console: Console
     done: int = 0
     begun: float = field(default_factory=time.monotonic)
-    told: float = 0.0
 
     def __post_init__(self) -> None:
         self._steps = Steps(self.progress)
 
-    def epoch(self, seed: int, epoch: int) -> None:
-        """Take in one epoch; the first one gives the forecast, then a line now and then where there is no terminal."""
+    def epoch(self) -> None:
+        """Take in one epoch; the first one gives the forecast."""
         self.done += 1
-        now, left = time.monotonic(), self.total - self.before - self.done
+        left = self.total - self.before - self.done
         self._steps("training", self.before + self.done, self.total)
-        each = (now - self.begun) / self.done
+        each = (time.monotonic() - self.begun) / self.done
         if self.done == 1:
             self.console.print(f"forecast: {left + 1} epochs of {each:.2f} s: about {spoken(each * (left + 1))}")
-            self.told = now
-        elif not self.console.is_terminal and left and now - self.told > LINE_SECONDS:
-            self.console.print(f"seed {seed}, epoch {epoch}; about {spoken(each * left)} left")
-            self.told = now
 
 
 def _begun(config: TrialConfig, data: TrialData, here: Environment) -> dict[str, object]:

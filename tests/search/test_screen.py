@@ -6,10 +6,11 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
+from search import screen
 from search.forecast import expected_epochs, seconds_left, spoken
 from search.history import History, Trial
 from search.journal import now
-from search.screen import Screen, alpha_bars, ending, progress_line, sparkline, trial_table
+from search.screen import Screen, Steps, alpha_bars, ending, preparing, progress_line, sparkline, trial_table
 from search.space import Search, Space
 from tests.search.conftest import run_to_end, train
 
@@ -157,3 +158,23 @@ def test_a_terminal_that_was_resized_is_cleared_before_the_table_is_drawn(space,
         console.size = (60, 20)
         screen.tick()
         assert "\x1b[2J" in console.file.getvalue()
+
+
+def test_preparation_without_a_terminal_says_now_and_then_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(screen, "LINE_SECONDS", 0.0)
+    console = Console(file=StringIO(), width=100)
+    with preparing(console) as progress:
+        steps = Steps(progress)
+        for done in range(0, 1001, 250):
+            steps("images decoded", done, 1000)
+        lines = console.file.getvalue().splitlines()
+    assert [line.partition(", about")[0] for line in lines] == [f"images decoded: {n} of 1,000" for n in (0, 250, 500, 750)]
+
+
+def test_a_short_preparation_without_a_terminal_is_drawn_once():
+    console = Console(file=StringIO(), width=100)
+    with preparing(console) as progress:
+        Steps(progress)("images decoded", 5, 10)
+        assert console.file.getvalue() == ""
+        Steps(progress)("images decoded", 10, 10)
+    assert "10 of 10" in console.file.getvalue()
