@@ -38,6 +38,7 @@ def _play(options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + 3600 * options.hours
     kinds = ANYWHERE if options.local else ON_CLUSTER
+    kinds = {name: kind for name, kind in kinds.items() if any(word in name for word in options.only.split(","))}
     with Stage(folder, options.trials) if options.local else ClusterStage(folder, options.trials, options.port) as stage:
         play = Play(stage, options.seed, options.log)
         mounted = getattr(stage, "mounted", set())
@@ -86,6 +87,7 @@ def _options() -> argparse.Namespace:
     asked = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     asked.add_argument("--rounds", type=int, default=4, help="decks of disturbances, every kind in each; 0: only --table")
     asked.add_argument("--seed", type=int, default=0, help="of the order and the moments")
+    asked.add_argument("--only", default="", help="kinds with one of these words in their names: head,raylet,disk")
     asked.add_argument("--hours", type=float, default=2.0, help="after which no further search begins")
     asked.add_argument("--trials", type=int, default=60, help="of a search")
     asked.add_argument("--port", type=int, default=8475, help="of the cluster; MLflow takes the next one")
