@@ -136,7 +136,7 @@ def _draw_parts(axes: Axes, why: Explanation) -> None:
     """Draw each step's part of the lead, hatched where it speaks for the runner-up, and the rest beside them."""
     decision, steps = why.decision, len(why.decision.steps)
     values = np.array([*decision.steps, decision.bias, decision.whole])
-    places = np.array([*of_steps(decision.steps), steps + 1.5, steps + 2.5])
+    places = np.array([*of_steps(decision.steps), steps + 1.5, steps + 3.0])
     for place, value in zip(places, values, strict=True):
         axes.bar(
             place, value, width=0.7, color=GREEN if value >= 0 else VERMILION, hatch="" if value >= 0 else "///",
@@ -145,4 +145,4 @@ def _draw_parts(axes: Axes, why: Explanation) -> None:
     axes.axhline(0, color=GREY, linewidth=1)
     time_axis(axes)
     axes.set_xticks(places, [*map(str, of_steps(decision.steps)), "bias", "global\nstream"])
-    axes.set_ylabel(f"part of the lead over\n'{why.classes[decision.runner_up]}' (logits)")
+    axes.set_ylabel("part of the lead\n(logits)")
