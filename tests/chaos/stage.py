@@ -79,9 +79,10 @@ class Stage:
 
     def __exit__(self, *error: object) -> None:
         for process in self._started:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
+            process.kill()  # nothing where it has ended
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
 
     @property
     def journal(self) -> Path:
