@@ -46,7 +46,7 @@ def predict(
         out.print_json(data={"model": str(saved.path), "boxes": _boxes(saved), "images": [p.document() for p in told]})
     elif as_csv:
         print(comma_separated(told), end="")
-    else:
+    elif told:
         out.print(table(told))
         out.print(f"boxes: {_boxes(saved)}", soft_wrap=True)
     if unusable := [each.line for each in found if isinstance(each, Unusable)]:
