@@ -79,6 +79,11 @@ class Run:
     id: str
     status: str
     tags: dict[str, str]
+    started: int  # milliseconds since 1970
+
+    def began(self, at: datetime) -> bool:
+        """Whether it is of what began then."""
+        return self.started == _milliseconds(at)
 
     def shows(self, status: str, tags: Mapping[str, str]) -> bool:
         """Whether it already has this status and these tags."""
@@ -113,9 +118,13 @@ class Store:
             first = found.setdefault(number, run)
             if first is not run:
                 found[number], extra = sorted((first, run), key=lambda r: -int(r.tags.get("fgsearch.epochs", 0)))
-                with self._calls():
-                    self._client.delete_run(extra.id)
+                self.delete(extra)
         return found
+
+    def delete(self, run: Run) -> None:
+        """Take a run off the pages; MLflow keeps it as deleted."""
+        with self._calls():
+            self._client.delete_run(run.id)
 
     def search_run(self, search: str) -> Run | None:
         """Return a search's own run, without looking through its trials'; None where it has none."""
@@ -126,7 +135,7 @@ class Store:
         kept = _fitting(tags)
         with self._calls():
             run = self._client.create_run(self.experiment(), _milliseconds(started), kept, run_name=name)
-        return Run(run.info.run_id, run.info.status, kept)
+        return Run(run.info.run_id, run.info.status, kept, _milliseconds(started))
 
     def write(self, run: Run, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Add points, parameters and tags in as few calls as MLflow allows; the tags come after all the rest."""
@@ -231,7 +240,7 @@ class Store:
             page = runs.token or ""
             for run in runs:
                 if run.data.tags.get("fgsearch.kind") in ("search", "trial"):
-                    yield Run(run.info.run_id, run.info.status, dict(run.data.tags))
+                    yield Run(run.info.run_id, run.info.status, dict(run.data.tags), run.info.start_time)
 
     def _open_database(self) -> None:
         database = self._sqlite()

@@ -202,6 +202,9 @@ class Projection:
     def _write_trial(self, trial: Trial, parent: Run, runs: dict[int | None, Run]) -> None:
         status, tags = self._standing(trial)
         run, drawn = runs.get(trial.number), self._drawn_of(trial)
+        if run and not run.began(trial.asked):  # of an `asked` line that a crash tore: settings may differ
+            self._store.delete(run)
+            run = None
         written = int(run.tags.get("fgsearch.epochs", 0)) if run else 0
         if written > len(trial.reports):  # the journal lost its last line, torn: told again, the epoch is there already
             tags["fgsearch.epochs"] = str(written)

@@ -179,6 +179,17 @@ def test_an_end_whose_line_was_torn_leaves_one_row_of_the_searchs_best_when_it_i
     assert [value for run, key, value, *_ in dump(tmp_path)["metrics"] if (run, key) == ("finches-1", "best/val/accuracy")] == [0.51]
 
 
+def test_a_trial_whose_line_was_torn_and_that_was_asked_anew_shows_its_new_settings(store, book, tmp_path):
+    book.launch().write(asked(0, 0), *job(0, 0, [1], 0.5), Asked(trial=1, settings={"loss.margin": 0.9}, by="tpe", job=1, to=1))
+    replay(book.path, SPACE, store)
+    book.path.write_bytes(book.path.read_bytes()[:-9])
+    book.launch().write(asked(1, 1), *job(1, 1, [1], 0.7))
+    replay(book.path, SPACE, store)
+    shown = dump(tmp_path)
+    assert [value for run, key, value in shown["params"] if (run, key) == ("#1", "loss.margin")] == ["0.25"]
+    assert [run[0] for run in shown["runs"]] == ["#0", "#1", "finches-1"]
+
+
 def milliseconds(seconds):
     return int(START.timestamp() * 1000) + 1000 * seconds
 
