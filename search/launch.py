@@ -86,9 +86,12 @@ def launch(
             test_images = count_test_images(config, home) if space.search.final else 0
             dispatcher = Dispatcher(space, journal, history, home.checkpoints(name), test_images)
             _open(dispatcher, name, data, tuple(str(node) for node in ray.nodes()) if address else ())
-            _run(dispatcher, name, home, tracker, ray, console)
-            ray.leave()  # ends while MLflow takes the rest
-            _drain(tracker, console)
+            try:
+                _run(dispatcher, name, home, tracker, ray, console)
+                ray.leave()  # ends while MLflow takes the rest
+                _drain(tracker, console)
+            finally:
+                tracker.stop()
         return dispatcher.history
 
 
@@ -204,12 +207,12 @@ def _project(path: Path, space: Space, store: Store, console: Console) -> None:
     tracker = Tracker(path, space, store)
     tracker.start()
     _drain(tracker, console)
+    tracker.stop()
 
 
 def _drain(tracker: Tracker, console: Console) -> None:
     if not tracker.drain(DRAIN_SECONDS):
         console.print(tracker.remark, soft_wrap=True)
-    tracker.stop()
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:

@@ -18,6 +18,7 @@ from search.space import Space
 
 PERIOD = 2.0         # seconds between two looks at the journal
 LONGEST_WAIT = 30.0  # between two tries at a server that is away
+END_SECONDS = 10.0   # for the pass under way: the interpreter's end must not break into a figure being drawn
 
 
 def default_uri(home: Path) -> str:
@@ -100,7 +101,12 @@ class Tracker:
         return served and not self.remark
 
     def stop(self) -> None:
-        """End after the pass that is under way; does not wait for it."""
+        """End after the pass that is under way, unless it takes longer than `END_SECONDS`: a hung server's does."""
+        self._close()
+        if self._thread.is_alive():
+            self._thread.join(END_SECONDS)
+
+    def _close(self) -> None:
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -118,7 +124,7 @@ class Tracker:
             self._note(str(error))
         finally:
             self._projection.close()
-            self.stop()
+            self._close()
 
     def _pass(self, ticket: int) -> bool:
         try:

@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fgmodel.config import DEFAULTS, setting_type
-from search import space as spaces
+from search import space_file
 from search.errors import InputError
+from search.space import Search
 from search.space_file import read_space, stored_space
 from search.yaml_file import read_document, read_set
 from tests.hostile import changed, often, outcome, refused
@@ -26,7 +27,7 @@ NUMBERS = {   # tuned settings with two ends their configuration allows
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(spaces, "DRAWS", 8)   # how many are tried out is another test's question
+    monkeypatch.setattr(space_file, "DRAWS", 8)   # how many are tried out is another test's question
 
 
 def comes_back(space):
@@ -102,7 +103,7 @@ ranges_of = st.dictionaries(
     | st.fixed_dictionaries({"choices": st.lists(odd, max_size=3)}, optional={"when": settings_of}) | odd,
     max_size=3,
 )
-search_of = st.dictionaries(st.sampled_from([*spaces.Search.model_fields, "x"]), odd, max_size=3)
+search_of = st.dictionaries(st.sampled_from([*Search.model_fields, "x"]), odd, max_size=3)
 
 
 @often(1000)

@@ -168,18 +168,20 @@ from search import retrain, seeds
 from search.home import Home
 seeds.CHECKPOINT_SECONDS = 0.0
 bundle, home, root, at = sys.argv[1:]
-whole = seeds._Pace.epoch
+whole = seeds.Run.save
 
-def epoch(pace, seed, epoch):
-    print(f"trained seed {seed} epoch {epoch}", flush=True)
-    if at == f"{seed}.{epoch}":
+def save_epoch(run, path):
+    whole(run, path)
+    if "unfinished" not in path.parts:  # the model itself
+        return
+    print(f"trained seed {run.config.seed} epoch {run.epoch}", flush=True)
+    if at == f"{run.config.seed}.{run.epoch}":
         os.kill(os.getpid(), signal.SIGKILL)
-    whole(pace, seed, epoch)
 
 def save(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-seeds._Pace.epoch = epoch
+seeds.Run.save = save_epoch
 if at == "opened":
     retrain._save = save
 retrain._log = lambda *_: None
