@@ -1,7 +1,6 @@
 """The page itself: what is on it, what it escapes, what it needs, and what it says where it cannot be written."""
 
 import json
-import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -211,18 +210,6 @@ def test_what_cannot_be_reported_is_one_line(home, fgsearch, words, line) -> Non
     assert status == 2
     assert line in said
     assert len(said.strip().splitlines()) == 1
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_a_read_only_folder_is_one_line(home, fgsearch) -> None:
-    folder = home.search("made")
-    folder.chmod(0o555)
-    try:
-        status, _, said = fgsearch("report", "made", "--no-log", "--home", str(home.path))
-    finally:
-        folder.chmod(0o755)
-    assert status == 2
-    assert "report.html: cannot be written: Permission denied" in said
 
 
 def test_a_search_without_a_finished_trial_says_so(begun, fgsearch) -> None:
