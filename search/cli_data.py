@@ -1,7 +1,6 @@
 """`fgsearch data`: what a folder of images holds, and how to get a published data set."""
 
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,7 +22,6 @@ data = typer.Typer(
     epilog="Example: fgsearch data check data/CUB_200_2011",
     no_args_is_help=True,
 )
-LINE_SECONDS = 15.0  # between lines where there is no terminal
 
 
 @data.command(epilog="Example: fgsearch data check data/CUB_200_2011 --json")
@@ -88,35 +86,9 @@ def _bytes(console: Console) -> "Iterator[Progress]":
 
     from search.screen import Steps
 
-    if not console.is_terminal:
-        yield _Lines(console)
-        return
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=28), DownloadColumn(), TransferSpeedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )
     with Bars(*columns, console=console, refresh_per_second=4) as bars:
-        yield Steps(bars)
-
-
-class _Lines:
-    """Progress as plain lines: how much there is, at what rate, for how long still."""
-
-    def __init__(self, console: Console) -> None:
-        self._console, self._what = console, ""
-        self._begun = self._told = 0.0
-        self._first = 0
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        from search.forecast import spoken
-
-        now = time.monotonic()
-        if what != self._what:
-            self._what, self._begun, self._told, self._first = what, now, now, done
-        if now - self._told < LINE_SECONDS and done < total:
-            return
-        self._told = now
-        rate = (done - self._first) / max(now - self._begun, 1e-3)
-        left = f", about {spoken((total - done) / rate)} left" if rate and done < total else ""
-        told = f"{what}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {rate / 1e6:.1f} MB/s{left}"
-        self._console.print(told, soft_wrap=True)
+        yield Steps(bars, amount=lambda count: f"{count / 1e6:,.1f} MB")

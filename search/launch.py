@@ -86,12 +86,10 @@ def launch(
             test_images = count_test_images(config, home) if space.search.final else 0
             dispatcher = Dispatcher(space, journal, history, home.checkpoints(name), test_images)
             _open(dispatcher, name, data, tuple(str(node) for node in ray.nodes()) if address else ())
-            try:
-                _run(dispatcher, name, home, tracker, ray, console)
+            with tracker:
+                _run(dispatcher, name, home, ray, console)
                 ray.leave()  # ends while MLflow takes the rest
                 _drain(tracker, console)
-            finally:
-                tracker.stop()
         return dispatcher.history
 
 
@@ -175,13 +173,10 @@ def _open(dispatcher: Dispatcher, name: str, data: "TrialData", nodes: tuple[str
     )
 
 
-def _run(
-    dispatcher: Dispatcher, name: str, home: Home, tracker: Tracker, ray: Connection, console: Console,
-) -> None:
+def _run(dispatcher: Dispatcher, name: str, home: Home, ray: Connection, console: Console) -> None:
     search = dispatcher.space.search
     deadline = None if search.hours is None else time.monotonic() + 3600 * search.hours
     ending = Ending(home.stop_flag(name), deadline)
-    tracker.start()
     with Screen(console, dispatcher.space, dispatcher.history) as screen:
         from search.tune import run_jobs  # noqa: PLC0415 Tune reads its settings when first imported
 
@@ -204,10 +199,8 @@ def _signals(ending: Ending) -> Iterator[None]:
 
 
 def _project(path: Path, space: Space, store: Store, console: Console) -> None:
-    tracker = Tracker(path, space, store)
-    tracker.start()
-    _drain(tracker, console)
-    tracker.stop()
+    with Tracker(path, space, store) as tracker:
+        _drain(tracker, console)
 
 
 def _drain(tracker: Tracker, console: Console) -> None:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -56,8 +56,9 @@ def preparing(console: Console) -> Iterator[Progress]:
 class Steps:
     """Passes fgmodel's progress calls on to a rich progress display, which draws once at its end without a terminal."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, amount: Callable[[int], str] = "{:,}".format) -> None:
         self._progress = progress
+        self._amount = amount
         self._tasks: dict[str, TaskID] = {}
         self._told = time.monotonic()
 
@@ -71,7 +72,7 @@ class Steps:
             self._told = now
             left = self._progress.tasks[self._tasks[what]].time_remaining
             forecast = "" if left is None else f", about {spoken(left)} left"
-            console.print(f"{what}: {done:,} of {total:,}{forecast}", soft_wrap=True)
+            console.print(f"{what}: {self._amount(done)} of {self._amount(total)}{forecast}", soft_wrap=True)
 
 
 class Screen:

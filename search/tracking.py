@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from threading import Condition, Thread
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from search.errors import InputError
 from search.journal import Opened, Reader
@@ -72,7 +73,7 @@ def log_retrain(
 
 
 class Tracker:
-    """Keeps MLflow up to date from a thread of its own; nothing that happens there reaches the search."""
+    """Keeps MLflow up to date from a thread of its own, as a context; nothing that happens there reaches the search."""
 
     def __init__(self, journal_path: Path, space: Space, store: Store) -> None:
         self.remark = ""         # one line on what is not written, and what to do
@@ -84,9 +85,9 @@ class Tracker:
         self._over = False
         self._thread = Thread(target=self._run, name="mlflow", daemon=True)  # a hung server must not hold the program
 
-    def start(self) -> None:
-        """Begin."""
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
     def drain(self, timeout: float) -> bool:
         """Wait until what the journal holds now is in MLflow; False, with a `remark`, when it is not by then."""
@@ -100,11 +101,12 @@ class Tracker:
             self._note(f"MLflow at {self._store.where}: not all is written after {timeout:.0f} s")
         return served and not self.remark
 
-    def stop(self) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End after the pass that is under way, unless it takes longer than `END_SECONDS`: a hung server's does."""
         self._close()
-        if self._thread.is_alive():
-            self._thread.join(END_SECONDS)
+        self._thread.join(END_SECONDS)
 
     def _close(self) -> None:
         with self._changed:

@@ -45,8 +45,8 @@ def run_jobs(
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch, ignore_cleanup_errors=True) as private:
         tuner = tune.Tuner(
             tune.with_resources(TrialActor, dispatcher.space.search.resources.model_dump()),
-            tune_config=_how(source),
-            run_config=_where(source, private, stop, tick),
+            tune_config=_tune_config(source),
+            run_config=_run_config(source, private, stop, tick),
         )
         with suppress(_Over):
             tuner.fit()
@@ -63,7 +63,7 @@ def _quieten() -> None:
         logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)
 
 
-def _how(source: "_Source") -> tune.TuneConfig:
+def _tune_config(source: "_Source") -> tune.TuneConfig:
     return tune.TuneConfig(
         search_alg=source,
         scheduler=_Ends(source),
@@ -75,7 +75,7 @@ def _how(source: "_Source") -> tune.TuneConfig:
     )
 
 
-def _where(source: "_Source", folder: str, stop: Callable[[], bool], tick: Callable[[], None]) -> tune.RunConfig:
+def _run_config(source: "_Source", folder: str, stop: Callable[[], bool], tick: Callable[[], None]) -> tune.RunConfig:
     return tune.RunConfig(
         storage_path=folder,
         name="jobs",

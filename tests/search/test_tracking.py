@@ -481,12 +481,10 @@ def test_an_artifact_store_that_refuses_costs_the_figure_not_the_statuses(book, 
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("update experiments set artifact_location = '/proc/nowhere'")
         database.commit()
-    tracker = Tracker(book.launch().write(*a_whole_search()).path, SPACE, store)
-    tracker.start()
-    assert not tracker.drain(30)
-    assert "attention.png" in tracker.remark
-    assert statuses(tmp_path) == {"#0": "FINISHED", "#1": "FINISHED", "#2": "FAILED", "finches-1": "FINISHED"}
-    tracker.stop()
+    with Tracker(book.launch().write(*a_whole_search()).path, SPACE, store) as tracker:
+        assert not tracker.drain(30)
+        assert "attention.png" in tracker.remark
+        assert statuses(tmp_path) == {"#0": "FINISHED", "#1": "FINISHED", "#2": "FAILED", "finches-1": "FINISHED"}
 
 
 def test_a_run_the_user_deleted_is_written_again(book, store, tmp_path):
@@ -524,35 +522,29 @@ def test_each_opening_of_the_test_split_is_a_tag(book, store, tmp_path):
 
 
 def test_a_second_writer_waits_for_the_first(book, store):
-    tracker = Tracker(book.launch().path, SPACE, store)
-    tracker.start()
-    assert tracker.drain(30)
-    with pytest.raises(AwayError, match="another process"):
-        replay(book.path, SPACE, store)
-    tracker.stop()
-    tracker._thread.join(10)
+    with Tracker(book.launch().path, SPACE, store) as tracker:
+        assert tracker.drain(30)
+        with pytest.raises(AwayError, match="another process"):
+            replay(book.path, SPACE, store)
     replay(book.path, SPACE, store)
 
 
 def test_a_tracker_follows_a_growing_journal(book, store, tmp_path):
-    tracker = Tracker(book.launch().path, SPACE, store)
-    tracker.start()
-    assert tracker.drain(30)
-    assert statuses(tmp_path) == {"finches-1": "RUNNING"}
-    book.write(*a_whole_search())
-    assert tracker.drain(30)
-    assert statuses(tmp_path)["#1"] == "FINISHED"
-    assert tracker.remark == ""
-    tracker.stop()
+    with Tracker(book.launch().path, SPACE, store) as tracker:
+        assert tracker.drain(30)
+        assert statuses(tmp_path) == {"finches-1": "RUNNING"}
+        book.write(*a_whole_search())
+        assert tracker.drain(30)
+        assert statuses(tmp_path)["#1"] == "FINISHED"
+        assert tracker.remark == ""
 
 
 def test_a_broken_journal_ends_the_tracker_with_a_remark(book, store):
     book.launch()
     book.path.write_bytes(book.path.read_bytes() + b"{}\n")
-    tracker = Tracker(book.path, SPACE, store)
-    tracker.start()
-    assert not tracker.drain(30)
-    assert "journal.jsonl:3" in tracker.remark
+    with Tracker(book.path, SPACE, store) as tracker:
+        assert not tracker.drain(30)
+        assert "journal.jsonl:3" in tracker.remark
 
 
 def test_a_retraining_is_a_run_under_its_search(book, store, empty, tmp_path):
@@ -624,14 +616,12 @@ def test_a_server_that_will_never_do_is_one_line(status, remedy):
 def test_a_server_that_is_away_holds_nothing_up(book):
     store = Store(f"http://127.0.0.1:{free_port()}")
     assert store.away
-    tracker = Tracker(book.launch().write(*a_whole_search()).path, SPACE, store)
-    tracker.start()
-    began = time.monotonic()
-    assert not tracker.drain(1.5)
-    assert time.monotonic() - began < 3
-    assert "launching the same name again writes the rest" in tracker.remark
-    assert "\n" not in tracker.remark
-    tracker.stop()
+    with Tracker(book.launch().write(*a_whole_search()).path, SPACE, store) as tracker:
+        began = time.monotonic()
+        assert not tracker.drain(1.5)
+        assert time.monotonic() - began < 3
+        assert "launching the same name again writes the rest" in tracker.remark
+        assert "\n" not in tracker.remark
 
 
 def test_a_server_killed_midway_and_restarted_loses_and_doubles_nothing(book, empty, tmp_path):
@@ -643,17 +633,15 @@ def test_a_server_killed_midway_and_restarted_loses_and_doubles_nothing(book, em
     server = serve(tmp_path, port)
     store = Store(f"http://127.0.0.1:{port}")
     facts = a_whole_search()
-    tracker = Tracker(book.launch().write(*facts[:4]).path, SPACE, store)
-    tracker.start()
-    assert tracker.drain(30), tracker.remark
-    book.write(*facts[4:8])
-    tracker.drain(0.1)  # the writing may be anywhere when the server goes
-    kill(server)
-    book.write(*facts[8:])
-    assert not tracker.drain(1)
-    server = serve(tmp_path, port)
-    assert tracker.drain(30), tracker.remark
-    tracker.stop()
+    with Tracker(book.launch().write(*facts[:4]).path, SPACE, store) as tracker:
+        assert tracker.drain(30), tracker.remark
+        book.write(*facts[4:8])
+        tracker.drain(0.1)  # the writing may be anywhere when the server goes
+        kill(server)
+        book.write(*facts[8:])
+        assert not tracker.drain(1)
+        server = serve(tmp_path, port)
+        assert tracker.drain(30), tracker.remark
     kill(server)
     replay(book.path, SPACE, Store(default_uri(tmp_path / "direct"), empty / "artifacts"))
     assert dump(tmp_path) == dump(tmp_path / "direct")
