@@ -13,9 +13,9 @@ import typer
 from cluster.errors import ClusterError
 from cluster.private import without_password
 from cluster.token import use_token
-from search import cli_cluster, cli_export, cli_new, cli_patches, cli_run, cli_services, cli_use
-from search.cli_data import data
-from search.cli_options import (
+from search.commands import cluster, export, new, patches, run, services, use
+from search.commands.data import data
+from search.commands.options import (
     AddressOption,
     FollowOption,
     HomeOption,
@@ -28,7 +28,7 @@ from search.cli_options import (
     open_store,
     out,
 )
-from search.cli_report import report
+from search.commands.report import report
 from search.errors import InputError, writing
 from search.home import Home, code_version
 from search.space_file import read_space
@@ -42,9 +42,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data)
-app.add_typer(cli_patches.app, name="patches")
-app.add_typer(cli_cluster.app, name="cluster")
-app.add_typer(cli_services.app, name="services")
+app.add_typer(patches.app, name="patches")
+app.add_typer(cluster.app, name="cluster")
+app.add_typer(services.app, name="services")
 
 
 def main() -> None:
@@ -117,12 +117,12 @@ def launch(
     words = ["fgsearch", "launch", str(space), "--name", name, *(w for given in overrides for w in ("--set", given))]
     words += ["--address", address] if address else []
     words += ["--tracking-uri", without_password(tracking_uri)] if tracking_uri else []
-    cli_run.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=shlex.join(words))
+    run.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=shlex.join(words))
 
 
-app.command(epilog="Example: fgsearch resume finches")(cli_run.resume)
-app.command(epilog="Example: fgsearch extend finches --trials +50")(cli_run.extend)
-app.command(epilog="Example: fgsearch logs finches --follow")(cli_run.logs)
+app.command(epilog="Example: fgsearch resume finches")(run.resume)
+app.command(epilog="Example: fgsearch extend finches --trials +50")(run.extend)
+app.command(epilog="Example: fgsearch logs finches --follow")(run.logs)
 app.command(epilog="Example: fgsearch report finches --watch")(report)
 
 
@@ -150,7 +150,7 @@ def status(name: Name, home: HomeOption = None, as_json: JsonOption = False) -> 
 
     place = Home.find(home)
     use_token(place.path)
-    job = cli_run.job_state(place, name)
+    job = run.job_state(place, name)
     told = None if job is None else {"id": job[0].id, "address": job[0].address, "state": job[1]}
     begun = job is None or name in place.names()
     found = summary(place, name) if begun else {"search": name, "state": "submitted"}
@@ -170,7 +170,7 @@ def stop(name: Name, home: HomeOption = None) -> None:
 
     place = Home.find(home)
     use_token(place.path)
-    waiting = name not in place.names() and cli_run.end_job(place, name)
+    waiting = name not in place.names() and run.end_job(place, name)
     stopped = waiting or ask(place, name)
     out.print(f"{name}: stopped; everything reported is kept" if stopped else f"{name}: is not running")
 
@@ -186,9 +186,9 @@ def browse(
     ] = None,
 ) -> None:
     """Open MLflow's pages on the searches' store: a search at a glance, its trials best first, their charts."""
-    from search.browse import landing, serve, show_pages
-    from search.mlflow_store import StoreError
-    from search.tracking import default_uri
+    from search.tracking.browse import landing, serve, show_pages
+    from search.tracking.store import StoreError
+    from search.tracking.tracker import default_uri
 
     place, wanted = Home.find(home), sys.stdout.isatty() if show is None else show
     store = open_store(place, tracking_uri)
@@ -202,14 +202,14 @@ def browse(
         serve(tracking_uri or default_uri(place.path), place.path / "artifacts", port, out, pages, show=wanted)
 
 
-app.command(epilog="Example: fgsearch export finches --bundle best.zip")(cli_export.export)
-app.command(epilog="Example: fgsearch retrain best.zip --seeds 3")(cli_export.retrain)
-app.command(epilog="Example: fgsearch new my/pictures")(cli_new.new)
+app.command(epilog="Example: fgsearch export finches --bundle best.zip")(export.export)
+app.command(epilog="Example: fgsearch retrain best.zip --seeds 3")(export.retrain)
+app.command(epilog="Example: fgsearch new my/pictures")(new.new)
 
 
-app.command(epilog="Example: fgsearch predict finches-4 pictures/ --csv")(cli_use.predict)
-app.command(epilog="Example: fgsearch explain finches-4 bird.jpg --out explained")(cli_use.explain)
-app.command("export-onnx", epilog="Example: fgsearch export-onnx finches-4 --out model.onnx")(cli_use.export_onnx)
+app.command(epilog="Example: fgsearch predict finches-4 pictures/ --csv")(use.predict)
+app.command(epilog="Example: fgsearch explain finches-4 bird.jpg --out explained")(use.explain)
+app.command("export-onnx", epilog="Example: fgsearch export-onnx finches-4 --out model.onnx")(use.export_onnx)
 
 
 @app.command(epilog="Example: fgsearch study table-5.1 --data finches --epochs 27 --set model.freeze_backbones=true")
@@ -228,7 +228,7 @@ def study(
     as_json: JsonOption = False,
 ) -> None:
     """Reproduce a table or figure of the thesis: our numbers beside the published ones. Opens the test split."""
-    from search.study_run import run_study
+    from search.studies.run import run_study
 
     lengths = {"search.epochs": epochs, "search.seeds": seeds}
     given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])

@@ -21,11 +21,11 @@ from search.history import History, load
 from search.home import Home, code_version
 from search.journal import Journal, Launched, Opened
 from search.manifest import write_manifest
-from search.mlflow_store import Store
 from search.resources import require_resources
 from search.screen import Screen, Steps, preparing
 from search.space import Space
-from search.tracking import Tracker
+from search.tracking.store import Store
+from search.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from fgmodel.trial_data import TrialData

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.journal import Opened, read
-from search.mlflow_pages import PLACE
-from search.projection import search_id, texts
+from search.tracking.pages import PLACE
+from search.tracking.projection import search_id, texts
 from tests.chaos.ledger import Ledger
 from tests.chaos.stage import Stage
 

@@ -20,7 +20,7 @@ import psycopg
 
 from cluster.raylets import status
 from cluster.services import Services
-from search.mlflow_store import EXPERIMENT
+from search.tracking.store import EXPERIMENT
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
 

@@ -19,7 +19,7 @@ from cluster.server import Away, Server
 from cluster.services import Services
 from cluster.settings import Settings
 from search.errors import InputError
-from search.mlflow_store import EXPERIMENT, Store
+from search.tracking.store import EXPERIMENT, Store
 from tests.cluster.conftest import free_port
 
 FGSEARCH = str(Path(sys.executable).with_name("fgsearch"))

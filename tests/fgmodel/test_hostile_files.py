@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fgmodel.dogs import list_dogs
 from fgmodel.matlab import read_matlab
-from search.fetch import unpack
+from search.data.fetch import unpack
 from tests.fgmodel.test_dogs import TRAIN, cells, lay_out
 from tests.hostile import changed, often, outcome, refused
 from tests.search.test_fetch import packed

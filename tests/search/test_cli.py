@@ -14,11 +14,11 @@ from PIL import Image
 from rich.console import Console
 from typer.main import get_command
 
-from search.browse import show_pages
 from search.cli import app
 from search.dispatch import Dispatcher
 from search.journal import Journal, Launched, Opened
 from search.space_file import read_space
+from search.tracking.browse import show_pages
 from tests.search.conftest import SPACES, run_to_end
 from tests.search.test_search import SPACE
 
@@ -173,7 +173,7 @@ def test_check_starts_nothing_and_forecasts(here, fgsearch) -> None:
 
 def test_an_export_is_what_the_journal_says_and_survives_a_round_trip(here, fgsearch) -> None:
     from search.asha import Ladder
-    from search.bundle import read_bundle
+    from search.export.bundle import read_bundle
     from search.history import load, space_of
 
     path = searched(here)
@@ -202,7 +202,7 @@ def test_browse_says_when_a_port_is_not_ours_to_open(here, fgsearch, monkeypatch
         def bind(self, _):
             raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("search.browse.socket.socket", Refusing)
+    monkeypatch.setattr("search.tracking.browse.socket.socket", Refusing)
     status, _, errors = fgsearch("browse", "--port", "80")
     assert (status, errors.strip()) == (2, "port 80 cannot be used: Permission denied; try: fgsearch browse --port ANOTHER")
 
@@ -225,8 +225,8 @@ def test_without_a_browser_the_pages_addresses_are_said_with_the_way_there(capsy
         monkeypatch.delenv(name, raising=False)
     for name, value in screen.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("search.browse.webbrowser.open", lambda _: False)
-    monkeypatch.setattr("search.browse.sys.platform", "linux")
+    monkeypatch.setattr("search.tracking.browse.webbrowser.open", lambda _: False)
+    monkeypatch.setattr("search.tracking.browse.sys.platform", "linux")
     console = Console(width=100)
     show_pages("http://127.0.0.1:5000", console, {"tiny": "#/experiments/1/runs/a", "trials": "#/b"}, show=True)
     first, second, third = capsys.readouterr().out.splitlines()

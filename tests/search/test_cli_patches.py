@@ -20,9 +20,9 @@ from fgmodel.extraction import extract
 from fgmodel.patches import read_any_patches, read_patches, write_patches
 from fgmodel.prepare import extraction_trunk, find_patches
 from search.cli import main
-from search.cli_patches import app
-from search.patch_tasks import Chunk
-from search.patches import configure
+from search.commands.patches import app
+from search.data.patch_tasks import Chunk
+from search.data.patches import configure
 
 FEW = ["--dataset", "finches", "--count", "3", "--set", "data.frame_size=64", "--set", "data.finches_per_species=8"]
 BY_PEAKS = ["--method", "peaks", *FEW, "--backbone", "timm/test_resnet", "--set", "model.weights=random"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.environment import Environment, differences, here, lock, requirements
+from search.export.environment import Environment, differences, here, lock, requirements
 
 THEN = Environment(python="3.12.1", packages={"torch": "2.9.0", "timm": "1.0"}, code="abc", processor="x86_64 AVX512", device="cpu", threads=2)
 

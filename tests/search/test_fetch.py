@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from search import download as downloading
-from search import fetch as fetching
-from search.download import Remote, download
+from search.data import download as downloading
+from search.data import fetch as fetching
+from search.data.download import Remote, download
+from search.data.fetch import SOURCES, Archive, Source, fetch, unpack
 from search.errors import InputError
-from search.fetch import SOURCES, Archive, Source, fetch, unpack
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -229,7 +229,7 @@ def test_a_disk_that_fills_while_downloading_is_one_line_and_keeps_the_part(site
     code = f"""
 import resource, signal, sys
 from pathlib import Path
-from search.download import Remote, download
+from search.data.download import Remote, download
 from search.errors import InputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))   # the nearest to a full disk that needs no disk
@@ -246,10 +246,10 @@ except InputError as error:
 
 def test_a_killed_download_goes_on_where_it_was(site, tmp_path):
     site.pause = 0.02
-    code = f"from pathlib import Path; from search.download import *; download(Remote({site.url + '/big.bin'!r}, 3_000_000, ({DIGEST!r},)), Path({str(tmp_path / 'x')!r}))"
+    code = f"from pathlib import Path; from search.data.download import *; download(Remote({site.url + '/big.bin'!r}, 3_000_000, ({DIGEST!r},)), Path({str(tmp_path / 'x')!r}))"
     process = subprocess.Popen([sys.executable, "-c", code])
     part = tmp_path / "x.part"
-    while not part.exists() or part.stat().st_size < 500_000:
+    while process.poll() is None and (not part.exists() or part.stat().st_size < 500_000):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

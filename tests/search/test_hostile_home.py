@@ -26,15 +26,15 @@ from fgmodel.patches import read_any_patches
 from fgmodel.prepare import prepare
 from fgmodel.released import read_released
 from fgmodel.trial_data import read_record
-from search.bundle import read_bundle
-from search.bundle_files import unpack
 from search.errors import InputError
+from search.export.bundle import read_bundle
+from search.export.files import unpack
 from search.history import load
 from search.home import Home
 from search.journal import Journal, Launched, Opened, Reported
 from search.manifest import difference
-from search.mlflow_store import Store
 from search.space_file import read_space
+from search.tracking.store import Store
 from tests.chaos.stage import family, words
 from tests.fgmodel.test_prepare import FINCHES
 from tests.search.test_search import Lab

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.new_space import FEWEST_TRIALS, Facts, fitting_trials, space_text
+from search.data.new_space import FEWEST_TRIALS, Facts, fitting_trials, space_text
 from search.space import Space
 from search.space_file import read_space
 from tests.search.test_cli import here, picture  # noqa: F401 a fixture

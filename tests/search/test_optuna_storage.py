@@ -15,9 +15,9 @@ from optuna.trial import TrialState
 
 from search.dispatch import Outcome
 from search.errors import InputError
+from search.export.optuna_storage import export_optuna
 from search.home import Home
 from search.journal import Journal, Launched
-from search.optuna_storage import export_optuna
 from search.space_file import read_space
 from tests.search.conftest import SPACES, run_to_end, train
 

@@ -21,12 +21,12 @@ from search.dispatch import Dispatcher, Outcome
 from search.history import History, load
 from search.home import Home
 from search.journal import Journal, Launched, Opened
-from search.mlflow_pages import BY_EPOCH, BY_STEP, CURVES, HEATMAPS, list_path, run_path
-from search.mlflow_store import Store
-from search.projection import search_id
 from search.screen import ranked
 from search.space_file import read_space
-from search.tracking import default_uri, replay
+from search.tracking.pages import BY_EPOCH, BY_STEP, CURVES, HEATMAPS, list_path, run_path
+from search.tracking.projection import search_id
+from search.tracking.store import Store
+from search.tracking.tracker import default_uri, replay
 from search.trial import TrialActor
 from tests.search.test_search import SPACE
 

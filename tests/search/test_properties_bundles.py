@@ -9,13 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fgmodel.config import DEFAULTS, TrialConfig
-from search.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, read_bundle, write_bundle
-from search.bundle_files import IMAGES, Image, lines, pack, unpack
 from search.errors import InputError
+from search.export.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, read_bundle, write_bundle
+from search.export.files import IMAGES, Image, lines, pack, unpack
 from search.history import History
 from search.journal import OpenedTest
 from search.space_file import read_space
-from search.studies import as_csv, find_study, read_study, table, view
+from search.studies.study import as_csv, find_study, read_study, table, view
 from tests.hostile import changed, often, outcome, refused
 from tests.search.conftest import SPACES
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from search import confirm, export
+from search import confirm
 from search.asha import Ladder
 from search.dispatch import Dispatcher
 from search.errors import InputError
+from search.export import best
 from search.history import History, load, space_of
 from search.home import Home
 from search.journal import FORMAT, Journal, Launched, Opened, OpenedTest, Reader, read
@@ -139,9 +140,9 @@ def test_whatever_lines_a_journal_has(tmp_path, line):
 @often(100)
 @given(data=st.data())
 def test_what_status_and_export_say_of_a_spoilt_journal(tmp_path, real, monkeypatch, data):
-    monkeypatch.setattr(export, "code_version", lambda: ("0", None, False))
-    monkeypatch.setattr(export, "packages", lambda: {"torch": "2"})
-    monkeypatch.setattr(export.environment, "here", lambda: None)
+    monkeypatch.setattr(best, "code_version", lambda: ("0", None, False))
+    monkeypatch.setattr(best, "packages", lambda: {"torch": "2"})
+    monkeypatch.setattr(best.environment, "here", lambda: None)
     home = Home(tmp_path / "home")
     home.journal("s").parent.mkdir(parents=True, exist_ok=True)
     spoilt = data.draw(changed(real))
@@ -151,7 +152,7 @@ def test_what_status_and_export_say_of_a_spoilt_journal(tmp_path, real, monkeypa
     place = rf"({home.path}|journal of search|search 's'|'.*' (is|must))"
     outcome(lambda: summary(home, "s"), place)
     for number in (None, 0):
-        outcome(lambda: export.export(home, "s", tmp_path / "best.yaml", number), place)  # noqa: B023 called here
+        outcome(lambda: best.export(home, "s", tmp_path / "best.yaml", number), place)  # noqa: B023 called here
 
 
 def test_a_journal_torn_in_its_first_line_is_no_search_yet(tmp_path, real):

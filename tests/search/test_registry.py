@@ -17,15 +17,15 @@ from rich.console import Console
 
 from fgmodel.config import TrialConfig
 from fgmodel.prepare import prepare
-from search.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, write_bundle
 from search.errors import InputError
+from search.export.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, write_bundle
 from search.home import Home
-from search.mlflow_store import Store
-from search.model_folder import open_model
-from search.predict import predictions
-from search.registry import _rank, fetched
-from search.retrain import retrain
-from search.tracking import default_uri
+from search.models.folder import open_model
+from search.models.predict import predictions
+from search.models.registry import _rank, fetched
+from search.retrain.run import retrain
+from search.tracking.store import Store
+from search.tracking.tracker import default_uri
 from tests.models import SMALL, pets
 
 ROOT = Path(__file__).parents[2]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from plotly.offline import get_plotlyjs
 
-from search import report_page
 from search.home import Home
 from search.journal import Asked, Journal, Opened
-from search.mlflow_store import Store
-from search.report import attach_report, watch, write_report
+from search.report import page as report_page
+from search.report.write import attach_report, watch, write_report
 from search.space_file import read_space
-from search.tracking import default_uri, replay
+from search.tracking.store import Store
+from search.tracking.tracker import default_uri, replay
 from tests.search import made_search
 from tests.search.made_search import MadeSearch
 

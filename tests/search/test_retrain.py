@@ -20,17 +20,17 @@ from rich.console import Console
 from fgmodel.config import TrialConfig
 from fgmodel.patches import read_any_patches, write_patches
 from fgmodel.prepare import prepare
-from search import export_bundle as exporting
-from search import retrain as retraining
-from search.bundle import Bundle, Code, Data, Origin, Validation, read_bundle, write_bundle
-from search.bundle_files import BOXES, pack, unpack
-from search.environment import here
 from search.errors import InputError
+from search.export import whole as exporting
+from search.export.bundle import Bundle, Code, Data, Origin, Validation, read_bundle, write_bundle
+from search.export.environment import here
+from search.export.files import BOXES, pack, unpack
 from search.home import Home
 from search.manifest import write_manifest
-from search.mlflow_store import Store
-from search.retrain import retrain
-from search.tracking import default_uri
+from search.retrain import run as retraining
+from search.retrain.run import retrain
+from search.tracking.store import Store
+from search.tracking.tracker import default_uri
 
 pytestmark = pytest.mark.slow
 
@@ -164,7 +164,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rich.console import Console
-from search import retrain, seeds
+from search.retrain import run, seeds
 from search.home import Home
 seeds.CHECKPOINT_SECONDS = 0.0
 bundle, home, root, at = sys.argv[1:]
@@ -183,9 +183,9 @@ def save(*_):
 
 seeds.Run.save = save_epoch
 if at == "opened":
-    retrain._save = save
-retrain._log = lambda *_: None
-retrain.retrain(Path(bundle), range(2), root, Home(Path(home)), None, Console())
+    run._save = save
+run._log = lambda *_: None
+run.retrain(Path(bundle), range(2), root, Home(Path(home)), None, Console())
 """
 
 
@@ -193,7 +193,7 @@ def elsewhere(bundle: Path, home: Path, root: Path, at: str = "") -> subprocess.
     """Retrain in a process of its own and in another folder; it kills itself once `at`."""
     home.mkdir(exist_ok=True)
     words = [sys.executable, "-c", KILLED, str(bundle), str(home), str(root), at]
-    path = {"PYTHONPATH": str(Path(retraining.__file__).parents[1])}
+    path = {"PYTHONPATH": str(Path(retraining.__file__).parents[2])}
     return subprocess.run(words, cwd=home, capture_output=True, text=True, env={**os.environ, **path}, check=False)
 
 

@@ -13,9 +13,9 @@ from search.history import load
 from search.home import Home
 from search.journal import OpenedTest, read
 from search.space_file import read_space
-from search.studies import Row, _claim, _verdict, find_study, mcnemar, on_data, only, read_study
-from search.study_curves import curves_figure
-from search.study_run import run_study
+from search.studies.curves import curves_figure
+from search.studies.run import run_study
+from search.studies.study import Row, _claim, _verdict, find_study, mcnemar, on_data, only, read_study
 from tests.search.conftest import SPACES
 from tests.search.test_search import Lab
 

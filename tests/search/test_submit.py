@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from fgmodel.config import TrialConfig
-from search.cli_run import begin
+from search.commands.run import begin
 from search.errors import InputError
 from search.follow import line
 from search.history import History, space_of
@@ -156,7 +156,7 @@ def test_a_job_whose_driver_is_gone_is_not_taken_for_one_that_runs(said, driven,
 def test_a_search_launched_again_while_its_finished_job_ends_is_that_job(driven, space, tmp_path, monkeypatch) -> None:
     home, done = Home(tmp_path), []
     monkeypatch.setattr("search.launch.finished_already", lambda *_: True)
-    monkeypatch.setattr("search.cli_run.run", lambda *_: done.append("projected here"))
+    monkeypatch.setattr("search.commands.run.run", lambda *_: done.append("projected here"))
     monkeypatch.setattr("search.submit.submit", lambda *_, **__: done.append("found") or SimpleNamespace(id="fgsearch-s-1", address="http://head:8265"))
     monkeypatch.setattr("search.submit.wait_until_begun", lambda *_: None)
     journal = Journal(home.journal("s"))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fgmodel.saved import save_model
-from search.predict import BATCH, Prediction, predictions
+from search.models.predict import BATCH, Prediction, predictions
 from tests.models import pets, trained
 
 

@@ -1,0 +1,75 @@
+"""What the commands share: their options, the screen, and what they say at their end."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from search.errors import writing
+from search.home import Home
+
+if TYPE_CHECKING:
+    from search.history import History
+    from search.tracking.store import Store
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]
+Name = Annotated[str, typer.Argument(help="The search's name.")]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder of searches, caches and MLflow store.", show_default="./fgsearch-home"),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value: fix any dotted setting, or change search.*; repeatable.")
+]
+UriOption = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow server or store.", show_default="SQLite in the home")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address", help="A Ray cluster: http://HEAD:8265 submits a job; auto or HOST:PORT drives it from here.",
+        show_default="this machine",
+    ),
+]
+FollowOption = Annotated[bool, typer.Option("--follow", help="Of a job on a cluster: show its live table.")]
+ShipOption = Annotated[bool, typer.Option("--ship", help="Send this code with the job: the nodes need not have it.")]
+
+
+def next_steps(name: str, home: Home, uri: str, go_on: str, history: "History") -> list[str]:
+    """Return the commands that make sense after a launch; `go_on` is the one that takes up what is left."""
+    option = home_option(home)
+    complete = history.finished is not None and history.finished.how == "complete"
+    return [
+        *([] if complete else [f"go on    {go_on}{option}"]),
+        f"MLflow   {uri}",
+        f"browse   fgsearch browse {name}{option}",
+        f"export   fgsearch export {name} --out best.yaml{option}",
+        f"retrain  fgsearch retrain best.yaml{option}",
+    ]
+
+
+def home_option(home: Home) -> str:
+    """Return what names the home in a command; nothing where it is the default."""
+    return "" if home.path == Home.find(None).path else f" --home {home.path}"
+
+
+def open_store(home: Home, uri: str | None) -> "Store":
+    """Return the MLflow store at `uri`, or the home's own."""
+    from search.commands.services import log_in
+    from search.tracking.store import Store
+    from search.tracking.tracker import default_uri
+
+    with writing(home.path):
+        home.path.mkdir(parents=True, exist_ok=True)
+    if uri:
+        log_in(home.path, uri)
+    with out.status("opening the MLflow store …"):
+        store = Store(uri or default_uri(home.path), None if uri else home.path / "artifacts")
+    if store.away:
+        out.print(store.away, soft_wrap=True)
+    return store

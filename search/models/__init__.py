@@ -1,0 +1,1 @@
+"""A trained model on its own: kept, found by name, asked, explained."""

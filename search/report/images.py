@@ -1,0 +1,158 @@
+"""What the best trial's model says of its own validation images: who is taken for whom, and where the time steps look.
+
+The model comes from the trial's checkpoint, the images from the search's cache. The test split is not opened.
+
+n  validation images      T  time steps      P  pixels of a patch
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.stats import binomtest
+
+from fgmodel.cache import Frames
+from fgmodel.config import TrialConfig
+from fgmodel.datasets import Dataset, open_dataset
+from fgmodel.errors import InputError
+from fgmodel.figures import heatmap_figure, heatmap_text
+from fgmodel.gradcam import patch_cells, step_maps
+from fgmodel.metrics import Evaluation
+from fgmodel.pending import pending
+from fgmodel.prepare import prepare, stream_trunks
+from fgmodel.progress import Progress, silent
+from fgmodel.training import Run
+from search.history import Trial
+from search.home import Home
+from search.report.page import Gallery, Grid, Part, Picture, Words
+from search.space import Space
+
+EACH = 4           # images told right, and as many told wrong
+PAIRS = 4          # of classes
+SIDE = 170         # pixels of a picture
+PATIENCE = 30.0    # seconds that computing again what a cache lost may take
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A trained model, and what it said of each validation image."""
+
+    config: TrialConfig
+    run: Run
+    dataset: Dataset
+    frames: np.ndarray         # n_train S S 3  uint8
+    rows: np.ndarray           # n  their places among the train split's images
+    seen: Evaluation           # n
+
+    @property
+    def said(self) -> str:
+        """How many were told right, with Wilson's 95 % interval: what other images of the kind would give."""
+        right = int((self.seen.predictions == self.seen.labels).sum())
+        low, high = binomtest(right, self.seen.n).proportion_ci(method="wilson")
+        return f"{right} of {self.seen.n} told right, {right / self.seen.n:.3f} (95 % interval {low:.3f} to {high:.3f})"
+
+    def name(self, label: int) -> str:
+        """Return a class as a person writes it: CUB's numbers its classes."""
+        whole = self.dataset.classes[label]
+        return (whole.partition(".")[2] or whole).replace("_", " ")
+
+
+def predicted(space: Space, trial: Trial, name: str, home: Home, progress: Progress = silent) -> Predicted:
+    """Return what a trial's model says of its validation images; raises InputError where that cannot be had cheaply."""
+    config = space.config(trial.settings)
+    if not config.model.freeze_backbones:
+        raise InputError("the trunks were trained end to end: predicting again takes more than a report should")
+    if trial.checkpoint is None or not (home.checkpoints(name) / trial.checkpoint[1]).is_file():
+        raise InputError(f"the checkpoint of trial #{trial.number} is no longer there")
+    missing = pending(config, home.cache)
+    if sum(step.seconds for step in missing) > PATIENCE:
+        raise InputError(f"the cache no longer holds {', '.join(step.what for step in missing)}")
+    progress("validation images predicted", 0, 3)
+    run = Run(config, prepare(config, home.cache, progress=progress))
+    run.load(home.checkpoints(name) / trial.checkpoint[1])
+    progress("validation images predicted", 1, 3)
+    seen, rows = run.validated()
+    progress("validation images predicted", 2, 3)
+    dataset = open_dataset(config.data, home.cache, progress)
+    frames = Frames(dataset, "train", config.data.frame_size, home.cache, progress).array
+    progress("validation images predicted", 3, 3)
+    return Predicted(config, run, dataset, frames, rows.numpy(), seen)
+
+
+def confusion_parts(held: Predicted) -> list[Part]:
+    """Return the class pairs mistaken most, in a table and in pictures: mistaken ones beside those told right."""
+    labels, said = held.seen.labels, held.seen.predictions
+    pairs = zip(labels.tolist(), said.tolist(), strict=True)
+    wrong = Counter((min(pair), max(pair)) for pair in pairs if pair[0] != pair[1])
+    if not wrong:
+        return [Words(f"None: all {len(labels)} validation images were told right.")]
+    rows: list[list[str]] = []
+    parts: list[Part] = []
+    for (a, b), count in wrong.most_common(PAIRS):
+        there, back = (int(((labels == x) & (said == y)).sum()) for x, y in ((a, b), (b, a)))
+        sizes = [int((labels == x).sum()) for x in (a, b)]
+        pair = f"{held.name(a)} and {held.name(b)}"
+        rows.append([pair, str(count), f"{there} of {sizes[0]}", f"{back} of {sizes[1]}"])
+        parts.append(Gallery(pair, _pair_pictures(held, a, b)))
+    head = ["classes", "mistakes", "the first taken for the second", "the second taken for the first"]
+    note = f"Of {len(labels)} validation images {int((labels != said).sum())} were told wrong."
+    return [Grid("The most mistaken pairs", head, rows, note), *parts]
+
+
+def heatmap_parts(held: Predicted) -> list[Part]:
+    """Return the best patch of some images told right and of some told wrong, with Grad-CAM of each time step.
+
+    Raises InputError: where the local stream has no time steps, or its maps are too coarse.
+    """
+    if held.config.model.local_stream != "lstm":
+        raise InputError("the best trial's local stream has no time steps")
+    mine = np.isin(held.rows, held.run.data.folds[0].validation)                          # n  the first fold's
+    right = held.seen.predictions == held.seen.labels
+    parts: list[Part] = []
+    for told, word in ((right, "right"), (~right, "wrong")):
+        chosen = np.random.default_rng(0).permutation(np.flatnonzero(told & mine))[:EACH]  # not the prettiest
+        if len(chosen):
+            parts.append(_heatmaps(held, np.sort(chosen), word))
+        else:
+            parts.append(Words(f"No validation image was told {word}."))
+    return parts
+
+
+def _heatmaps(held: Predicted, chosen: np.ndarray, word: str) -> Picture:
+    data, rows, labels = held.run.data, held.rows[chosen], held.seen.labels[chosen]
+    trunk, size = stream_trunks(held.config)[1], held.config.data.patch_size
+    cells, patches = patch_cells(trunk, held.frames[rows], data.boxes[rows, 0], size)
+    stream = held.run.models[0].eval().local_stream
+    maps = step_maps(stream, cells, torch.from_numpy(labels))
+    correct = (maps.step_logits.argmax(dim=2).numpy() == labels[:, None])                 # n T
+    names = [
+        held.name(label) if label == said else f"{held.name(label)}\ntaken for {held.name(said)}"
+        for label, said in zip(labels.tolist(), held.seen.predictions[chosen].tolist(), strict=True)
+    ]
+    pictures = (255 * patches.permute(0, 2, 3, 1)).round().byte().numpy()                 # n P P 3
+    file = BytesIO()
+    heatmap_figure(pictures, maps.maps, correct, names).savefig(file, format="png", dpi=90)
+    text = heatmap_text(correct, [name.replace("\n", ", ") for name in names])
+    return Picture(f"Images told {word}. {text}", file.getvalue(), caption=f"Told {word} by the whole model. {text}")
+
+
+def _pair_pictures(held: Predicted, a: int, b: int) -> list[Picture]:
+    """Return up to two mistaken images each way, and beside them one of each class that was told right."""
+    labels, said = held.seen.labels, held.seen.predictions
+    mistaken = ((a, b, f"taken for {held.name(b)}"), (b, a, f"taken for {held.name(a)}"))
+    kinds = ((a, a, "told right"), *mistaken, (b, b, "told right"))
+    pictures = []
+    for label, given, what in kinds:
+        for place in np.flatnonzero((labels == label) & (said == given))[: 1 if label == given else 2]:
+            text = f"{held.name(label)}, {what}"
+            pictures.append(Picture(text, _jpeg(held.frames[held.rows[place]]), "image/jpeg", text))
+    return pictures
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    file = BytesIO()
+    Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(file, "JPEG", quality=85)
+    return file.getvalue()

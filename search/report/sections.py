@@ -1,0 +1,193 @@
+"""The sections of a report, in reading order: what each says, and the charts and tables it rests on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Self
+
+from fgmodel.progress import Progress
+from search.asha import Ladder
+from search.errors import InputError
+from search.forecast import seconds_left, spoken
+from search.history import History, space_of
+from search.home import Home
+from search.importance import Importance, importance, standings
+from search.journal import Fact
+from search.report.attention import attention_charts
+from search.report.figures import history_chart, rungs_chart
+from search.report.page import Charts, Page, Part, Section
+from search.report.settings import effect_chart, importance_chart, parallel_chart, sampler_chart
+from search.report.tables import (
+    best_table,
+    cost_table,
+    elapsed,
+    failures_table,
+    finalists_table,
+    rungs_table,
+    settings_table,
+    shares_table,
+)
+from search.space import Space
+from search.verdict import Verdict, between, number, verdict
+
+CURVES = 4              # trials whose attention is drawn
+BELIEVED = 0.1          # R² below which a forest's importance is noise
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a report is written from."""
+
+    name: str
+    facts: Sequence[Fact]
+    history: History
+    space: Space
+    verdict: Verdict | None     # None: no trial has finished a rung
+
+    @classmethod
+    def of(cls, home: Home, name: str) -> Self:
+        """Read a search's journal; raises InputError where there is none."""
+        facts = home.facts(name)
+        history = History.of(facts)
+        space = space_of(history)
+        return cls(name, facts, history, space, verdict(space, history))
+
+
+def page(told: Told, found: Verdict, home: Home, progress: Progress | None, refresh: int | None) -> Page:
+    """Return the report; without `progress`, without the pictures that need the model itself."""
+    sections = [
+        _best(told, found), _cost_history(told), *_rungs(told), *_settings(told), _failures(told),
+        _attention(told, found), *_pictures(told, found, home, progress), _cost(told),
+    ]
+    written = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Page(told.name, found.asked, found.answer, found.sure, _glance(told, found), sections, written, refresh)
+
+
+def _glance(told: Told, found: Verdict) -> list[tuple[str, str]]:
+    history, search = told.history, told.space.search
+    how = {"complete": "complete", "stopped": "stopped", "budget": "its hours are over"}
+    state = how[history.finished.how] if history.finished else "running or interrupted"
+    left = None if history.finished else seconds_left(search, history)
+    failed = sum(t.reason is not None for t in history.trials.values())
+    value = number(found.value)
+    if found.interval:
+        value = f"{found.interval.mean:.3f}"
+        value += "" if math.isnan(found.interval.low) else f" (95 %: {between(found.interval)})"
+    return [
+        ("state", state + (f", about {spoken(left)} left" if left else "")),
+        ("best trial", f"#{found.trial.number}"),
+        (found.objective, value),
+        ("trials", f"{len(history.candidates):,} of {search.trials:,}, {failed:,} failed"),
+        ("epochs", f"{sum(len(t.reports) for t in history.trials.values()):,}"),
+        ("time on the clock", spoken(elapsed(told.facts))),
+        ("test split", f"opened {len(history.tests)} times" if history.tests else "not opened"),
+    ]
+
+
+def _best(told: Told, found: Verdict) -> Section:
+    race = [finalists_table(told.space, found)] if found.race else []
+    parts = [*race, settings_table(told.space, found.trial), best_table(told.space, told.history)]
+    lead = "By the race of the finalists." if race else "By its value at the highest rung: no race has ended."
+    return Section("best", "The best configuration", lead, parts)
+
+
+def _cost_history(told: Told) -> Section:
+    chart = history_chart(told.space, told.history)
+    return Section("history", "History against cost", "What was found, against what it cost so far.", [chart])
+
+
+def _rungs(told: Told) -> list[Section]:
+    search = told.space.search
+    if len(search.rungs) < 2:
+        return []
+    goes = "goes on" if search.promote else "may go on, the others stop"
+    lead = f"Trials compete at {', '.join(map(str, search.rungs))} epochs; one in {search.reduction} of a rung {goes}."
+    parts: list[Part] = [rungs_table(told.space, told.history), rungs_chart(told.space, told.history)]
+    return [Section("rungs", "Rungs", lead, parts)]
+
+
+def _settings(told: Told) -> list[Section]:
+    """Return the sections on what is tuned: none of a list of rows."""
+    space, history = told.space, told.history
+    if not space.tune:
+        return []
+    standing, found = standings(space, history), importance(space, history)
+    side = [parallel_chart(space, history, standing)]
+    effects: list[Part] = []
+    if found:
+        curves = [effect_chart(space, history, standing, effect) for effect in found.effects]
+        effects = [importance_chart(found), shares_table(space, history, found), Charts(curves)]
+    looked = [Charts([sampler_chart(space, history, parameter) for parameter in space.tune])]
+    by = f"Each setting's value by trial, as '{space.search.sampler.name}' asked for it after the reference."
+    return [
+        Section("parallel", "Settings side by side", "Which combinations did well.", side),
+        Section("importance", "What decides: importance and effects", _importance_said(found), effects),
+        Section("sampler", "Where the sampler looked", by, looked),
+    ]
+
+
+def _importance_said(found: Importance | None) -> str:
+    if found is None:
+        return "Too few trials have finished a rung to tell the settings' effects from chance."
+    trust = f"On trials that a tree has not seen the forest explains {max(0.0, found.explained):.0%} of it (R²)"
+    trust += ": too little to go by." if found.explained < BELIEVED else "."
+    return (
+        f"Computed from {found.trials:,} trials, those stopped early included: a trial's standing is the share "
+        "of the others it is ahead of, by the rung it reached and then by its value there, so values are compared at "
+        "equal epochs only; diverged trials stand last. A random forest learns standing from the settings, and its "
+        "variance over the space is divided among them (fANOVA): what a setting explains alone, and with all it does "
+        f"together with others. {trust} In the curves, the most important first, dots are trials, the line is the "
+        "forest's mean with the others averaged out, the band the middle half of its trees."
+    )
+
+
+def _failures(told: Told) -> Section:
+    table = failures_table(told.space, told.history, told.facts)
+    if table is None:
+        return Section("failures", "Failed trials", "None: no trial failed, and no worker was lost.")
+    return Section("failures", "Failed trials", "A diverged trial is an outcome; an error is a fault to mend.", [table])
+
+
+def _attention(told: Told, found: Verdict) -> Section:
+    best = found.trial
+    others = [t for t in Ladder(told.space.search).rank(told.history, best.rung) if t is not best and not t.reason]
+    charts = attention_charts([best, *others[: CURVES - 1]])
+    lead = (
+        f"The best trial, #{best.number}, after {best.rung} epochs, beside the next ones of its rung, on validation "
+        "images. The patch is the same at each step; what differs is the LSTM's state."
+    )
+    if not charts:
+        lead = "The best trial's local stream has no time steps, so there is no attention to show."
+    return Section("attention", "Attention and accuracy over the time steps", lead, charts)
+
+
+def _pictures(told: Told, found: Verdict, home: Home, progress: Progress | None) -> list[Section]:
+    """Return the sections that need the model itself; where it is not to be had, they say so in a line."""
+    maps = partial(Section, "heatmaps", "Where the time steps look")
+    pairs = partial(Section, "confusions", "The most mistaken classes")
+    if progress is None:
+        left_out = "Not drawn: this page was written without images."
+        return [maps(left_out), pairs(left_out)]
+    from search.report.images import confusion_parts, heatmap_parts, predicted  # noqa: PLC0415  torch: for images only
+
+    try:
+        held = predicted(told.space, found.trial, told.name, home, progress)
+    except InputError as error:
+        return [maps(f"Not drawn: {error}."), pairs(f"Not drawn: {error}.")]
+    whose = f"Trial #{found.trial.number} on the {held.seen.n} validation images of its own cut"
+    lead = (
+        f"{whose}. Grad-CAM on the best patch: which part of it speaks for the true class at each time step; ✓ and ✗ "
+        "tell whether that step alone names the class. Drawn by lot among the images told right, and those told wrong."
+    )
+    try:
+        drawn = maps(lead, heatmap_parts(held))
+    except InputError as error:
+        drawn = maps(f"Not drawn: {error}.")
+    return [drawn, pairs(f"{whose}, by both streams together: {held.said}.", confusion_parts(held))]
+
+
+def _cost(told: Told) -> Section:
+    table = cost_table(told.space, told.history, told.facts)
+    return Section("cost", "Time and cost", f"The search ran {spoken(elapsed(told.facts))}.", [table])

@@ -1,0 +1,69 @@
+"""The report of a search: what was asked and answered, how sure that is, and everything it rests on, on one page.
+
+A projection of the journal like any other; only the pictures of images need more, the best trial's checkpoint and the
+cache, and say so in a line where they are not to be had. The page is kept with the search's run in MLflow.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fgmodel.progress import Progress, silent
+from fgmodel.store import write
+from search.errors import InputError, writing
+from search.home import Home
+from search.report.sections import Told, page
+from search.status import running
+from search.tracking.projection import search_id
+from search.tracking.store import RefusedError, Store
+
+FILE = "report.html"
+
+
+def write_report(
+    home: Home, name: str, to: Path | None = None, *, images: bool = True, progress: Progress = silent,
+) -> Path:
+    """Write a search's report to `to`, else into its folder, whole or not at all; return where.
+
+    Raises InputError: for an unknown search, one without a finished rung, a folder that cannot be written.
+    """
+    told, path = Told.of(home, name), to or home.search(name) / FILE
+    if told.verdict is None:
+        raise InputError(f"search '{name}': no trial has finished a rung yet, so there is nothing to report")
+    _keep(path, page(told, told.verdict, home, progress if images else None, None).html())
+    return path
+
+
+def watch(
+    home: Home, name: str, to: Path | None, every: int, say: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Rewrite the report, without images, while the search runs and its journal grows; the page loads itself again."""
+    path, seen = to or home.search(name) / FILE, -1
+    home.facts(name)
+    while running(home.journal(name)):
+        told = Told.of(home, name)
+        if told.history.facts != seen:
+            seen, said = told.history.facts, f"search '{name}': no trial has finished a rung yet; waiting"
+            if told.verdict:
+                _keep(path, page(told, told.verdict, home, None, every).html())
+                said = f"{path}: written, {datetime.now(UTC):%H:%M:%S} UTC"
+            say(said)
+        sleep(every)
+
+
+def attach_report(home: Home, name: str, path: Path, store: Store) -> str:
+    """Keep a report with its search's run in MLflow; return the run's address. Raises StoreError where it cannot."""
+    opened = home.history(name).opened
+    assert opened
+    run = store.search_run(search_id(opened))
+    if run is None:
+        raise RefusedError(f"MLflow at {store.where}: has no run of search '{name}'; launching it again writes it")
+    store.attach(run, FILE, path.read_text(encoding="utf-8"))
+    return store.address(run)
+
+
+def _keep(path: Path, text: str) -> None:
+    with writing(path):
+        write(path, lambda file: file.write(text.encode()))

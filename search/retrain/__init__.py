@@ -1,0 +1,1 @@
+"""The full run of an exported configuration, and the one look at test."""

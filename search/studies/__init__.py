@@ -1,0 +1,1 @@
+"""The thesis' tables and figures as searches over fixed lists."""
