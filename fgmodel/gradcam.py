@@ -80,9 +80,8 @@ def patch_cells(
 ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B 3 P P"]]:
     """Return a frozen trunk's maps of one patch of each frame, cut at `size` px, and the patches themselves.
 
-    `frames` are B S S 3 (uint8), `boxes` B 4: x1 y1 x2 y2. Raises InputError: for maps too coarse to be looked at.
+    `frames` are B S S 3 (uint8), `boxes` B 4: x1 y1 x2 y2. Whoever measures the maps calls `require_fine` before.
     """
-    require_fine(trunk, size)
     boxes_there = torch.from_numpy(np.asarray(boxes, np.float32)).to(trunk.device)
     patches = cut(pixels(frames, trunk.device), boxes_there[:, None], size)[:, 0]     # B 3 P P
     return trunk.maps(patches), patches

@@ -75,13 +75,13 @@ class Glass:
     patches: Float[Tensor, "n 3 P P"]
     cells: Float[Tensor, "n D h w"] | None  # of a frozen trunk
 
-    def looks(self, run: Run) -> Looks:
-        """Return where the run's first model looks now."""
+    def looks(self, run: Run, side: int = SIDE) -> Looks:
+        """Return where the run's first model looks now, with pictures of `side` px."""
         stream = run.models[0].eval().local_stream
         assert isinstance(stream, LocalStream | SpatialStream)
         labels = torch.tensor(run.data.labels[self.rows], device=self.patches.device)
         seen = step_maps(stream, self._cells_of(stream), labels)
-        pictures = F.interpolate(self.patches, (SIDE, SIDE), mode="bilinear", antialias=True).clamp(0, 1)
+        pictures = F.interpolate(self.patches, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
         return Looks(
             pictures=(255 * pictures.permute(0, 2, 3, 1)).round().byte().cpu().numpy(),
             maps=seen.maps.float().cpu().numpy(),
@@ -103,7 +103,11 @@ def open_glass(config: TrialConfig, data: TrialData, cache: Path, device: str) -
     held_out = data.folds[0].validation
     if config.model.local_stream != "lstm" or not len(held_out):
         return None
-    rows = np.sort(np.random.default_rng(0).permutation(held_out)[:SHOWN])
+    return glass_on(np.sort(np.random.default_rng(0).permutation(held_out)[:SHOWN]), config, data, cache, device)
+
+
+def glass_on(rows: np.ndarray, config: TrialConfig, data: TrialData, cache: Path, device: str) -> Glass:
+    """Return what looks at chosen images are taken through: `rows` are their places in the run's data."""
     boxes = torch.from_numpy(data.boxes[rows, :1].astype(np.float32)).to(device)          # n 1 4
     frames = pixels(_frames(config, data, rows, cache), device)                           # n 3 S S
     patches = cut(frames, boxes, config.data.patch_size)[:, 0]                             # n 3 P P

@@ -8,6 +8,7 @@ n  validation images      T  time steps      P  pixels of a patch
 from collections import Counter
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,12 +20,13 @@ from fgmodel.config import TrialConfig
 from fgmodel.datasets import Dataset, open_dataset
 from fgmodel.errors import InputError
 from fgmodel.figures import heatmap_figure, heatmap_text
-from fgmodel.gradcam import patch_cells, step_maps
+from fgmodel.gradcam import COARSEST
+from fgmodel.looks import glass_on
 from fgmodel.metrics import Evaluation
 from fgmodel.pending import pending
-from fgmodel.prepare import prepare, stream_trunks
+from fgmodel.prepare import prepare
 from fgmodel.progress import Progress, silent
-from fgmodel.training import Run
+from fgmodel.training import Run, best_device
 from search.history import Trial
 from search.home import Home
 from search.report.page import Gallery, Grid, Part, Picture, Words
@@ -33,7 +35,8 @@ from search.space import Space
 EACH = 4           # images told right, and as many told wrong
 PAIRS = 4          # of classes
 SIDE = 170         # pixels of a picture
-PATIENCE = 30.0    # seconds that computing again what a cache lost may take
+PATIENCE = 30.0    # seconds that predicting, or computing again what a cache lost, may take
+VALIDATING = 0.25  # of an epoch's time, at most: forward only, and on fewer images than are trained on
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Predicted:
     frames: np.ndarray         # n_train S S 3  uint8
     rows: np.ndarray           # n  their places among the train split's images
     seen: Evaluation           # n
+    cache: Path
+    device: str
 
     @property
     def said(self) -> str:
@@ -64,14 +69,15 @@ def predicted(space: Space, trial: Trial, name: str, home: Home, progress: Progr
     """Return what a trial's model says of its validation images; raises InputError where that cannot be had cheaply."""
     config = space.config(trial.settings)
     if not config.model.freeze_backbones:
-        raise InputError("the trunks were trained end to end: predicting again takes more than a report should")
+        _require_cheap(space, trial)
     if trial.checkpoint is None or not (home.checkpoints(name) / trial.checkpoint[1]).is_file():
         raise InputError(f"the checkpoint of trial #{trial.number} is no longer there")
     missing = pending(config, home.cache)
     if sum(step.seconds for step in missing) > PATIENCE:
         raise InputError(f"the cache no longer holds {', '.join(step.what for step in missing)}")
     progress("validation images predicted", 0, 3)
-    run = Run(config, prepare(config, home.cache, progress=progress))
+    device = "cpu" if config.model.freeze_backbones else best_device()
+    run = Run(config, prepare(config, home.cache, progress=progress), device)
     run.load(home.checkpoints(name) / trial.checkpoint[1])
     progress("validation images predicted", 1, 3)
     seen, rows = run.validated()
@@ -79,7 +85,15 @@ def predicted(space: Space, trial: Trial, name: str, home: Home, progress: Progr
     dataset = open_dataset(config.data, home.cache, progress)
     frames = Frames(dataset, "train", config.data.frame_size, home.cache, progress).array
     progress("validation images predicted", 3, 3)
-    return Predicted(config, run, dataset, frames, rows.numpy(), seen)
+    return Predicted(config, run, dataset, frames, rows.numpy(), seen, home.cache, device)
+
+
+def _require_cheap(space: Space, trial: Trial) -> None:
+    """Raise InputError where trunks that were trained would take long over the validation images, by the trial."""
+    if space.search.resources.gpu and best_device() == "cpu":
+        raise InputError("its trunks were trained on a GPU, and this machine has none to predict again with")
+    if (seconds := VALIDATING * trial.seconds / max(1, trial.rung)) > PATIENCE:
+        raise InputError(f"its trunks were trained: predicting again would take about {seconds:.0f} s")
 
 
 def confusion_parts(held: Predicted) -> list[Part]:
@@ -105,7 +119,7 @@ def confusion_parts(held: Predicted) -> list[Part]:
 def heatmap_parts(held: Predicted) -> list[Part]:
     """Return the best patch of some images told right and of some told wrong, with Grad-CAM of each time step.
 
-    Raises InputError: where the local stream has no time steps, or its maps are too coarse.
+    Raises InputError: where the local stream has no time steps.
     """
     if held.config.model.local_stream != "lstm":
         raise InputError("the best trial's local stream has no time steps")
@@ -122,21 +136,18 @@ def heatmap_parts(held: Predicted) -> list[Part]:
 
 
 def _heatmaps(held: Predicted, chosen: np.ndarray, word: str) -> Picture:
-    data, rows, labels = held.run.data, held.rows[chosen], held.seen.labels[chosen]
-    trunk, size = stream_trunks(held.config)[1], held.config.data.patch_size
-    cells, patches = patch_cells(trunk, held.frames[rows], data.boxes[rows, 0], size)
-    stream = held.run.models[0].eval().local_stream
-    maps = step_maps(stream, cells, torch.from_numpy(labels))
-    correct = (maps.step_logits.argmax(dim=2).numpy() == labels[:, None])                 # n T
-    names = [
-        held.name(label) if label == said else f"{held.name(label)}\ntaken for {held.name(said)}"
-        for label, said in zip(labels.tolist(), held.seen.predictions[chosen].tolist(), strict=True)
-    ]
-    pictures = (255 * patches.permute(0, 2, 3, 1)).round().byte().numpy()                 # n P P 3
+    glass = glass_on(held.rows[chosen], held.config, held.run.data, held.cache, held.device)
+    looks = glass.looks(held.run, SIDE)
+    said = zip(held.seen.labels[chosen].tolist(), held.seen.predictions[chosen].tolist(), strict=True)
+    names = [held.name(a) if a == b else f"{held.name(a)}\ntaken for {held.name(b)}" for a, b in said]
     file = BytesIO()
-    heatmap_figure(pictures, maps.maps, correct, names).savefig(file, format="png", dpi=90)
-    text = heatmap_text(correct, [name.replace("\n", ", ") for name in names])
+    heatmap_figure(looks.pictures, torch.from_numpy(looks.maps), looks.right, names).savefig(file, format="png", dpi=90)
+    text = heatmap_text(looks.right, [name.replace("\n", ", ") for name in names]) + _coarse(*looks.maps.shape[2:])
     return Picture(f"Images told {word}. {text}", file.getvalue(), caption=f"Told {word} by the whole model. {text}")
+
+
+def _coarse(h: int, w: int) -> str:
+    return "" if min(h, w) >= COARSEST else f" Maps of {h}x{w} cells say where a step looks, not how finely."
 
 
 def _pair_pictures(held: Predicted, a: int, b: int) -> list[Picture]:
