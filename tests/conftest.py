@@ -1,7 +1,8 @@
 """Shapes are checked in every test; real birds where they are at hand; a few pictures where they are not."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -17,6 +18,8 @@ if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # before torch: el
 # Before the first import of fgmodel. Without config, which has no tensors but typing.Self, which beartype cannot check there.
 MODULES = [m.name for m in iter_modules([str(Path(__file__).parents[1] / "fgmodel")]) if m.name != "config"]
 install_import_hook([f"fgmodel.{name}" for name in MODULES], "beartype.beartype")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SCREENSHOTS = Path(__file__).parent / "screenshots"
 settings.register_profile("same", derandomize=True, database=None, print_blob=False)   # the same cases in every run
 settings.load_profile("same")
 
@@ -89,3 +92,31 @@ def tiny_cub(tmp_path: Path, paint: Callable[..., Path]) -> Path:
     (root / "image_class_labels.txt").write_text("".join(f"{i} {label}\n" for i, (_, label, _) in numbered))
     (root / "train_test_split.txt").write_text("".join(f"{i} {train}\n" for i, (_, _, train) in numbered))
     return root
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Return Debian's `chromium` (`make test` installs it where it may), driven by playwright, whose own browsers are not used."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pages are not looked at")
+    if CHROMIUM is None:
+        pytest.skip("no chromium, and none could be installed: pages are not looked at")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Return a page of which a picture is kept, where nothing it asks for may be missing and no script may fail."""
+    opened = browser.new_page(viewport={"width": 1600, "height": 1100})
+    opened.set_default_timeout(60_000)
+    opened.add_init_script("try { localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true') } catch {}")  # in the way
+    broken: list[str] = []
+    opened.on("response", lambda r: broken.append(f"{r.status} {r.url}") if r.status >= 400 and "users/current" not in r.url else None)
+    opened.on("pageerror", lambda error: broken.append(str(error)))
+    yield opened
+    SCREENSHOTS.mkdir(exist_ok=True)
+    opened.screenshot(path=SCREENSHOTS / f"{request.node.name.removeprefix('test_')}.png")
+    opened.close()
+    assert broken == []

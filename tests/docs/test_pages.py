@@ -68,3 +68,18 @@ def test_pages_fetch_nothing(built) -> None:
     for page in built.glob("*.html"):
         assert not re.findall(r'<(?:script|img|link)[^>]*(?:src|href)="https?://', page.read_text()), page.name
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"|Generated .*', "", (ROOT / "docs" / "search.svg").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "names"), [
+    pytest.param(1400, [path.stem for path in sorted((ROOT / "docs").glob("*.md"))], id="every page"),
+    pytest.param(390, ["index", "how-it-works", "reading-the-report"], id="on a phone"),
+])  # fmt: skip
+def test_pages_open_in_a_browser_with_their_pictures(built, page, width, names) -> None:
+    page.set_viewport_size({"width": width, "height": 1000})
+    for name in names:
+        page.goto((built / f"{name}.html").as_uri())
+        page.locator("h1").first.wait_for()
+        assert page.evaluate("[...document.images].filter(image => !image.naturalWidth && image.loading !== 'lazy').map(i => i.src)") == []
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1"), f"{name} sticks out sideways"
+    page.goto((built / "index.html").as_uri())

@@ -1,6 +1,6 @@
 """A search as an Optuna study: what optuna.load_study reads is what the journal says."""
 
-import os
+import contextlib
 import socket
 import subprocess
 import sys
@@ -146,23 +146,29 @@ def test_the_journal_is_not_touched(space, searched, home, tmp_path):
 
 
 @pytest.mark.slow
-def test_optuna_dashboard_opens_on_it(space, searched, home, tmp_path):
+def test_optuna_dashboard_opens_on_it(space, searched, home, tmp_path, page):
     searched(space)
     export_optuna(home, "s", tmp_path / "search.db")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("optuna-dashboard")), f"sqlite:///{tmp_path / 'search.db'}", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            patience = time.monotonic() + 60
-            while time.monotonic() < patience:
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies") as page:
-                        said = page.read().decode()
-                    break
-                except OSError:
-                    time.sleep(0.3)
-            assert '"study_name":"s"' in said.replace(" ", "")
+            opened(f"http://127.0.0.1:{port}/api/studies")
+            page.goto(f"http://127.0.0.1:{port}/dashboard")
+            page.get_by_role("link").filter(has_text="s").first.wait_for()
+            page.goto(f"http://127.0.0.1:{port}/dashboard/studies/1")
+            page.get_by_text("Hyperparameter Importance").first.wait_for()
+            page.locator(".js-plotly-plot .trace").first.wait_for(state="attached")
         finally:
             process.kill()
+
+
+def opened(address: str) -> None:
+    patience = time.monotonic() + 60
+    while time.monotonic() < patience:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address):
+            return
+        time.sleep(0.3)
+    raise AssertionError(f"{address} does not answer")

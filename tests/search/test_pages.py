@@ -1,11 +1,7 @@
-"""MLflow's pages of a real small search in a real browser: each path a person takes, with a screenshot of where it leads.
-
-Needs Debian's `chromium` (`make test` installs it where it may) and the package `playwright`, whose own browsers are not used.
-"""
+"""MLflow's pages and the report of a real small search in a real browser: each path a person takes."""
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +17,7 @@ from search.dispatch import Dispatcher, Outcome
 from search.history import History, load
 from search.home import Home
 from search.journal import Journal, Launched, Opened
+from search.report.write import attach_report
 from search.screen import ranked
 from search.space_file import read_space
 from search.tracking.pages import BY_EPOCH, BY_STEP, CURVES, HEATMAPS, list_path, run_path
@@ -30,9 +27,7 @@ from search.tracking.tracker import default_uri, replay
 from search.trial import TrialActor
 from tests.search.test_search import SPACE
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FGSEARCH = str(Path(sys.executable).with_name("fgsearch"))
-SHOTS = Path(__file__).parent / "screenshots"
 pytestmark = pytest.mark.slow
 
 
@@ -81,32 +76,6 @@ def address(home) -> str:
     yield up
     os.killpg(server.pid, signal.SIGTERM)
     server.wait()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: MLflow's pages are not looked at")
-    if CHROMIUM is None:
-        pytest.skip("no chromium, and none could be installed: MLflow's pages are not looked at")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser, request):
-    """A page that keeps a picture of where it ended, and that nothing it asked for was missing."""
-    opened = browser.new_page(viewport={"width": 1600, "height": 1100})
-    opened.set_default_timeout(60_000)
-    opened.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")  # else in the way
-    broken: list[str] = []
-    opened.on("response", lambda r: broken.append(f"{r.status} {r.url}") if r.status >= 400 and "users/current" not in r.url else None)
-    yield opened
-    SHOTS.mkdir(exist_ok=True)
-    opened.screenshot(path=SHOTS / f"{request.node.name.removeprefix('test_')}.png")
-    opened.close()
-    assert broken == []
 
 
 @pytest.fixture
@@ -191,3 +160,47 @@ def test_the_list_of_all_searches_says_how_each_stands(page, address, told) -> N
     page.goto(f"{address}/{list_path(told['experiment'], 'searches')}")
     page.locator(".ag-row", has_text="tiny").first.wait_for()
     page.locator(".ag-row", has_text="completed").first.wait_for()
+
+
+@pytest.fixture(scope="module")
+def report(home) -> str:
+    """The page that `fgsearch report` writes of it, with its pictures of images."""
+    subprocess.run([FGSEARCH, "report", "tiny", "--home", str(home.path), "--no-log"], check=True, stdout=subprocess.DEVNULL)
+    return (home.search("tiny") / "report.html").as_uri()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [
+    pytest.param(1400, "light", id="light"), pytest.param(1400, "dark", id="dark"), pytest.param(390, "light", id="phone"),
+])  # fmt: skip
+def test_the_report_draws_itself_without_a_network_on_paper_of_any_width(page, report, width, scheme) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("data:", "blob:")) else None)
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(report)
+    drawn = "[...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg'))"
+    page.evaluate("document.querySelectorAll('.plot').forEach(plot => plot.scrollIntoView())")
+    page.wait_for_function(drawn)
+    assert asked == [report]
+    assert page.locator(".plot").count() >= 10
+    assert page.locator("#heatmaps img").count() == 2, "images told right, and images told wrong"
+    assert page.locator("#confusions img").count() >= 3
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 50 && image.alt.length > 10)")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out sideways"
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+    page.evaluate("window.scrollTo(0, 0)")
+
+
+def test_the_report_is_printed_on_few_pages(page, report, tmp_path) -> None:
+    page.goto(report)
+    printed = page.pdf(format="A4", print_background=True)
+    assert 3 <= printed.count(b"/Type /Page\n") <= 14
+
+
+def test_the_link_to_the_report_on_the_searchs_page_opens_it(page, address, home, told) -> None:
+    attach_report(home, "tiny", home.search("tiny") / "report.html", Store(default_uri(home.path), home.path / "artifacts"))
+    page.goto(f"{address}/{run_path(told['experiment'], told['runs'][None].id)}")
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("report.html").first.click()
+    page.frame_locator("iframe").locator("h1", has_text="tiny").wait_for()
