@@ -24,9 +24,9 @@ from fgmodel.pending import boxes_seconds
 from fgmodel.prepare import extraction_trunk
 from fgmodel.released import read_released
 from fgmodel.training import best_device
+from search.data.patch_tasks import find_on_ray, workers
 from search.errors import InputError, writing
 from search.forecast import spoken
-from search.data.patch_tasks import find_on_ray, workers
 from search.screen import Steps, preparing
 from search.yaml_file import read_set
 

@@ -1,11 +1,8 @@
 """A search as an Optuna study: what optuna.load_study reads is what the journal says."""
 
-import contextlib
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import optuna
@@ -19,6 +16,7 @@ from search.export.optuna_storage import export_optuna
 from search.home import Home
 from search.journal import Journal, Launched
 from search.space_file import read_space
+from tests.search.browsed import wait_for
 from tests.search.conftest import SPACES, run_to_end, train
 
 RACE = ["search.finalists=2", "search.seeds=2", "search.trials=9"]
@@ -155,7 +153,7 @@ def test_optuna_dashboard_opens_on_it(space, searched, home, tmp_path, page):
     command = [str(Path(sys.executable).with_name("optuna-dashboard")), f"sqlite:///{tmp_path / 'search.db'}", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            opened(f"http://127.0.0.1:{port}/api/studies")
+            wait_for(f"http://127.0.0.1:{port}/api/studies")
             page.goto(f"http://127.0.0.1:{port}/dashboard")
             page.get_by_role("link").filter(has_text="s").first.wait_for()
             page.goto(f"http://127.0.0.1:{port}/dashboard/studies/1")
@@ -163,12 +161,3 @@ def test_optuna_dashboard_opens_on_it(space, searched, home, tmp_path, page):
             page.locator(".js-plotly-plot .trace").first.wait_for(state="attached")
         finally:
             process.kill()
-
-
-def opened(address: str) -> None:
-    patience = time.monotonic() + 60
-    while time.monotonic() < patience:
-        with contextlib.suppress(OSError), urllib.request.urlopen(address):
-            return
-        time.sleep(0.3)
-    raise AssertionError(f"{address} does not answer")

@@ -1,14 +1,8 @@
 """MLflow's pages and the report of a real small search in a real browser: each path a person takes."""
 
-import contextlib
-import os
-import signal
 import socket
 import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,9 +19,9 @@ from search.tracking.projection import search_id
 from search.tracking.store import Store
 from search.tracking.tracker import default_uri, replay
 from search.trial import TrialActor
-from tests.search.test_search import SPACE
+from tests.search.browsed import browsed
+from tests.search.test_search import FGSEARCH, SPACE
 
-FGSEARCH = str(Path(sys.executable).with_name("fgsearch"))
 pytestmark = pytest.mark.slow
 
 
@@ -60,22 +54,10 @@ def train(dispatcher, order, cache) -> None:
 
 
 @pytest.fixture(scope="module")
-def address(home) -> str:
+def address(home) -> Iterator[str]:
     """Where `fgsearch browse` serves them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [FGSEARCH, "browse", "tiny", "--home", str(home.path), "--port", str(port), "--no-open"]
-    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    up = f"http://127.0.0.1:{port}"
-    patience = time.monotonic() + 120
-    while time.monotonic() < patience:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{up}/health"):
-            break
-        time.sleep(0.3)
-    yield up
-    os.killpg(server.pid, signal.SIGTERM)
-    server.wait()
+    with browsed(home, "tiny") as where:
+        yield where
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from search.retrain.run import retrain
 from search.tracking.store import Store
 from search.tracking.tracker import default_uri
 from tests.models import SMALL, pets
+from tests.search.browsed import browsed
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,6 +123,16 @@ def test_a_served_model_answers_over_http_with_the_numbers_of_predict(pets_home)
         assert error.value.code == 400
         assert "row 1 is not an image" in error.value.read().decode()
         error.value.close()
+
+
+@pytest.mark.slow
+def test_its_page_shows_the_alias_what_it_takes_and_gives_and_what_test_said(pets_home, page) -> None:
+    with browsed(pets_home.home) as address:
+        page.goto(f"{address}/#/models/fgsearch-pets/versions/1?workflowType=machine_learning")
+        for shown in ("best", "Trial #3 of search", "test/accuracy"):
+            page.get_by_text(shown).first.wait_for()
+        page.get_by_text("Outputs (").click()
+        page.get_by_text("local_probability").first.wait_for()
 
 
 @pytest.mark.slow
