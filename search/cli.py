@@ -187,7 +187,7 @@ def browse(
 ) -> None:
     """Open MLflow's pages on the searches' store: a search at a glance, its trials best first, their charts."""
     from search.tracking.browse import landing, serve, show_pages
-    from search.tracking.store import StoreError
+    from search.tracking.run import StoreError
     from search.tracking.tracker import default_uri
 
     place, wanted = Home.find(home), sys.stdout.isatty() if show is None else show

@@ -43,7 +43,7 @@ def report(
 
 def _log(place: Home, name: str, path: Path, tracking_uri: str | None) -> None:
     from search.report.write import attach_report
-    from search.tracking.store import StoreError
+    from search.tracking.run import StoreError
 
     store = open_store(place, tracking_uri)
     try:

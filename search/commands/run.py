@@ -123,7 +123,7 @@ def begin(
 def run(space: "Space", name: str, home: Home, address: str | None, tracking_uri: str | None, go_on: str) -> None:
     """Run a search with this process as its driver, and say how it ended."""
     from search.launch import launch
-    from search.tracking.store import require_address
+    from search.tracking.address import require_address
     from search.tracking.tracker import default_uri
 
     uri = tracking_uri or default_uri(home.path)

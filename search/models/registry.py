@@ -24,7 +24,8 @@ from search.errors import InputError
 from search.export.bundle import Origin, packages
 from search.home import code_version
 from search.models.predict import TOP, Prediction
-from search.tracking.store import Run, Store, StoreError
+from search.tracking.run import Run, StoreError
+from search.tracking.store import Store
 
 ALIAS = "best"
 PREFIX = "fgsearch-"

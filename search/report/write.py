@@ -16,7 +16,8 @@ from search.home import Home
 from search.report.sections import Told, page
 from search.status import running
 from search.tracking.projection import search_id
-from search.tracking.store import RefusedError, Store
+from search.tracking.run import RefusedError
+from search.tracking.store import Store
 
 FILE = "report.html"
 

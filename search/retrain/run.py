@@ -33,8 +33,9 @@ from search.models.folder import keep_model
 from search.models.registry import Version, register
 from search.retrain.seeds import Unfinished, train_seeds, unfinished
 from search.screen import Steps, preparing
-from search.tracking import store as mlflow_store
-from search.tracking.store import Store, StoreError
+from search.tracking import run as mlflow_run
+from search.tracking.run import StoreError
+from search.tracking.store import Store
 from search.tracking.tracker import log_retrain, replay
 
 MEASURES = ("accuracy", "accuracy_global", "accuracy_local", "nll")
@@ -219,7 +220,7 @@ def _log(result: Result, about: About, begun: datetime, home: Home, store: Store
     tags = {"fgsearch.search": name, "fgsearch.trial": str(origin.trial), "fgsearch.seeds": str(len(result.seeds))}
     registered: list[Version] = []
 
-    def keep(run: mlflow_store.Run) -> None:
+    def keep(run: mlflow_run.Run) -> None:
         store.attach_folder(run, result.folder, without=FILE)  # the registered model holds it
         registered.append(register(store, run, result.folder, about, origin))
 

@@ -9,11 +9,11 @@ import gc
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -23,17 +23,15 @@ from search.asha import Ladder
 from search.history import History, Trial
 from search.journal import Ended, Failed, Opened, Reader, Reported, Stopped
 from search.space import Space
-from search.tracking.pages import OVER_STEPS, PLACE, description, linked_runs, placed, view
-from search.tracking.store import AwayError, Dataset, Point, RefusedError, Run, Status, Store
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from search.tracking.pages import description, linked_runs, view
+from search.tracking.run import AwayError, Dataset, Point, RefusedError, Run, Status
+from search.tracking.store import Store
+from search.tracking.told import epochs, flat, points, race_points, search_tags, standing, texts
 
 FIGURE = "attention.png"
 NOTE = "mlflow.note.content"
 SUMMARY = ("val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll")  # of the best trial, at the parent
 GLANCE_SECONDS = 60.0   # between two drawings of a running search; longer where drawing takes long
-ENDS = {"complete": "", "stopped": "the search was stopped", "budget": "the search's hours were over"}
 
 
 def search_id(opened: Opened) -> str:
@@ -111,23 +109,20 @@ class Projection:
         else:
             return
         if self._best:
-            at_rung, step = self._best.reports.get(self._best.rung, {}), self._epochs()  # the search's own time
+            at_rung, step = self._best.reports.get(self._best.rung, {}), epochs(self._history)  # the search's own time
             # An `ended` line that a crash tore is written again, at another time; the epoch it ends keeps its own.
             at = trial.reported.get(trial.rung, fact.at) if isinstance(fact, Ended) else fact.at
-            points = [Point(f"best/{name}", at_rung[name], at, step) for name in SUMMARY if name in at_rung]
-            self._bests += _changed(self._bests, points)
-
-    def _epochs(self) -> int:
-        return sum(len(trial.reports) for trial in self._history.trials.values())
+            found = [Point(f"best/{name}", at_rung[name], at, step) for name in SUMMARY if name in at_rung]
+            self._bests += _changed(self._bests, found)
 
     def _write_search(self, opened: Opened, runs: dict[int | None, Run]) -> Run:
-        finished, tags = self._history.finished, self._search_tags()
+        finished, tags = self._history.finished, search_tags(self._history, self._leader())
         status: Status = "RUNNING" if finished is None else "FINISHED" if finished.how == "complete" else "KILLED"
         run, params = runs.get(None), {}
         if run is None:
             run = runs[None] = self._store.create(opened.search, opened.at, self._identity(opened, "search"))
         if "fgsearch.state" not in run.tags:
-            params = texts(_flat(opened.space))
+            params = texts(flat(opened.space))
             self._store.keep_view(search_id(opened), view(self._space, search_id(opened)))
             self._link(run)
         if not run.shows(status, tags):
@@ -137,24 +132,8 @@ class Projection:
             self._store.set_status(run, status, finished.at if finished else opened.at)
         return run
 
-    def _search_tags(self) -> dict[str, str]:
-        finished, launched = self._history.finished, self._history.launched
-        state = "running" if finished is None else "completed" if finished.how == "complete" else "stopped"
-        best = confirm.best(self._space.search, self._history) if self._race else self._best
-        tags = {
-            "fgsearch.state": state,
-            "fgsearch.reason": ENDS[finished.how] if finished else "",
-            "fgsearch.best": f"#{best.number}" if best else "",
-            "fgsearch.epochs": str(self._epochs()),
-        }
-        if launched and launched.commit:
-            tags["mlflow.source.git.commit"] = launched.commit
-        if tests := self._history.tests:
-            tags["fgsearch.test_opened"] = "; ".join(
-                f"trial {t.trial}, seeds {' '.join(map(str, t.seeds))}, {t.images} images, {t.at:%Y-%m-%d %H:%M} UTC"
-                for t in tests
-            )
-        return tags
+    def _leader(self) -> Trial | None:
+        return confirm.best(self._space.search, self._history) if self._race else self._best
 
     def _write_glance(self, opened: Opened, parent: Run, runs: Mapping[int | None, Run]) -> list[str]:
         """Draw the search and describe it, if it is time; returns what was refused."""
@@ -200,7 +179,8 @@ class Projection:
             self._store.link(run, Dataset(name, data["fingerprint"], root, dict(data)))
 
     def _write_trial(self, trial: Trial, parent: Run, runs: dict[int | None, Run]) -> None:
-        status, tags = self._standing(trial)
+        race = self._race.get(trial.number)
+        status, tags = standing(self._space, self._history, trial, race)
         run, drawn = runs.get(trial.number), self._drawn_of(trial)
         if run and not run.began(trial.asked):  # of an `asked` line that a crash tore: settings may differ
             self._store.delete(run)
@@ -224,64 +204,21 @@ class Projection:
             params = texts(self._space.config(trial.settings).settings()) if fresh else {}
             if fresh:
                 self._link(run)
-            self._store.write(run, list(self._points(trial, written)), params, tags)
+            told = list(points(self._space, trial, written))
+            told += list(race_points(self._space, race, trial.epoch, self._over(trial))) if race else []
+            self._store.write(run, told, params, tags)
             if status != "RUNNING" or run.status != status:
                 self._store.set_status(run, status, self._heard.get(trial.number, trial.asked))
         if drawn and not run.shows(status, drawn):
             self._attach(trial, run)
             self._store.write(run, [], {}, drawn)
 
-    def _standing(self, trial: Trial) -> tuple[Status, dict[str, str]]:
-        """Return the status and the tags a trial's run should have by now."""
-        finished, state = self._history.finished, self._history.state(trial, self._space.search.epochs)
-        status: Status
-        match state:
-            case "completed":
-                status, reason = "FINISHED", ""
-            case "stopped":
-                status, reason = "FINISHED", f"stopped at rung {trial.rung}"
-            case "failed":
-                status, reason = "FAILED", f"{trial.reason}: {trial.failure}"
-            case _ if finished:
-                status, state, reason = "KILLED", "stopped", f"{ENDS[finished.how]} at epoch {trial.epoch}"
-            case "waiting":
-                status, state, reason = "RUNNING", "running", f"waiting at rung {trial.rung}"
-            case _:
-                status, reason = "RUNNING", ""
-        counts = {"fgsearch.rung": str(trial.rung), "fgsearch.epochs": str(len(trial.reports))}
-        finalist = self._race.get(trial.number)
-        race = {"fgsearch.confirmed": finalist.said()} if finalist else {}
-        return status, {"fgsearch.state": state, "fgsearch.reason": reason, **counts, **race}
+    def _over(self, trial: Trial) -> datetime:
+        """Return when the last repeat of a finalist was over."""
+        return max(self._heard[t.number] for t in self._history.trials.values() if t.repeats == trial.number)
 
     def _identity(self, opened: Opened, kind: str) -> dict[str, str]:
         return {"fgsearch.kind": kind, "fgsearch.search": opened.search, "fgsearch.id": search_id(opened)}
-
-    def _points(self, trial: Trial, written: int) -> Iterator[Point]:
-        """Yield every metric of the epochs after the first `written`, and the best objective so far with each."""
-        objective, better = self._space.search.objective, max if self._space.search.maximize else min
-        best: list[float] = []
-        for number, (epoch, metrics) in enumerate(trial.reports.items()):
-            best = [better([*best, metrics[objective]])] if objective in metrics else best
-            if number >= written:
-                at = trial.reported[epoch]
-                yield from (Point(name, value, at, epoch) for name, value in metrics.items())
-                yield from (Point(f"best/{objective}", value, at, epoch) for value in best)
-                yield from self._standings(epoch, metrics, at, repeat=trial.repeats is not None)
-        if finalist := self._race.get(trial.number):
-            last = max(self._heard[t.number] for t in self._history.trials.values() if t.repeats == trial.number)
-            yield Point(f"confirmed/{objective}", finalist.mean, last, trial.epoch)
-            yield Point(f"confirmed/{objective}_sd", finalist.sd, last, trial.epoch)
-
-    def _standings(self, epoch: int, metrics: Mapping[str, float], at: "datetime", *, repeat: bool) -> Iterator[Point]:
-        """Yield what the list of trials is ordered by at a rung, and at the last one the curves over time steps."""
-        search = self._space.search
-        if epoch in search.rungs and search.objective in metrics and not repeat:
-            yield Point(PLACE, placed(self._space, epoch, metrics[search.objective]), at, epoch)
-        if epoch == search.epochs:
-            for name, value in metrics.items():
-                kind, _, step = name.rpartition("/")
-                if kind in OVER_STEPS:
-                    yield Point(f"by time step/{OVER_STEPS[kind]}", value, at, int(step))
 
     def _drawn_of(self, trial: Trial) -> dict[str, str]:
         """Return the tags that say what is drawn of a trial; MLflow looks for images where its own says so."""
@@ -323,15 +260,3 @@ def _changed(past: list[Point], points: list[Point]) -> list[Point]:
     """Return `points`, or nothing when they only say again what was said last."""
     latest = {point.name: point.value for point in past[-len(SUMMARY):]}
     return points if {point.name: point.value for point in points} != latest else []
-
-
-def _flat(space: dict[str, Any]) -> dict[str, Any]:
-    """Return a search's space under single names: what is fixed under its own, the rest under `tune.` and `search.`."""
-    tune = {f"tune.{name}": value for name, value in space.get("tune", {}).items()}
-    search = {f"search.{name}": value for name, value in space.get("search", {}).items()}
-    return {**space.get("fixed", {}), **tune, **search}
-
-
-def texts(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return settings as a space file would write them."""
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}

@@ -1,7 +1,5 @@
-"""The border to MLflow: runs found by their tags, written in batches, and only two things that can go wrong.
+"""The border to MLflow: runs found by their tags, written in batches; what goes wrong is `AwayError` or `RefusedError`.
 
-`AwayError`: nothing can be written now (the server is down, the database is locked); the same call will do later.
-`RefusedError`: this one thing will not be taken (a deleted run, an artifact store nobody may write to).
 MLflow is imported when a store is opened: it takes two seconds, and phones home unless told not to beforehand.
 """
 
@@ -11,83 +9,31 @@ import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from filelock import FileLock
 
 from cluster.private import without_password
 from search.errors import InputError
+from search.tracking.address import SERVERS, enter, password, require_address
 from search.tracking.pages import VIEW, run_path
+from search.tracking.run import AwayError, Dataset, Point, RefusedError, Run, Status, StoreError, fitting, milliseconds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXPERIMENT = "fgsearch"
-SERVERS = ("http", "https")
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ABOUT = {
     "mlflow.experimentKind": "custom_model_development",  # else its pages offer what is for language models
     "mlflow.note.content": "Each search is a run, its trials are beneath it; `fgsearch browse NAME` opens one.",
 }
 DIGEST = 36                # characters of a data set's digest that MLflow takes
 BATCH = 800                # metrics a call: MLflow takes 1,000 of everything together, 100 params and 100 tags
-LONGEST_TEXT = 4_000       # of a tag or parameter; MLflow's own limits are 5,000 and 6,000
 SECONDS_A_CALL = 20
-Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-
-
-class StoreError(Exception):
-    """Something could not be written to MLflow."""
-
-
-class AwayError(StoreError):
-    """Nothing can be written now; later it can."""
-
-
-class RefusedError(StoreError):
-    """MLflow will not take this, whenever it is asked."""
-
-
-class Dataset(NamedTuple):
-    """Images that runs are trained on, as MLflow links them; two of one name and digest are one."""
-
-    name: str
-    digest: str
-    source: str              # where they are
-    profile: dict[str, str]  # what else tells them from others
-
-
-class Point(NamedTuple):
-    """A metric at a step; the same point written twice is one row."""
-
-    name: str
-    value: float
-    at: datetime
-    step: int
-
-
-@dataclass
-class Run:
-    """What MLflow shows of a run."""
-
-    id: str
-    status: str
-    tags: dict[str, str]
-    started: int  # milliseconds since 1970
-
-    def began(self, at: datetime) -> bool:
-        """Whether it is of what began then."""
-        return self.started == _milliseconds(at)
-
-    def shows(self, status: str, tags: Mapping[str, str]) -> bool:
-        """Whether it already has this status and these tags."""
-        return self.status == status and _fitting(tags).items() <= self.tags.items()
 
 
 class Store:
@@ -100,7 +46,7 @@ class Store:
         self.where = without_password(tracking_uri)
         self.away: str | None = None
         self.remote = require_address(tracking_uri) in SERVERS
-        self._uri, self._password = _enter(tracking_uri) if self.remote else (tracking_uri, _password(tracking_uri))
+        self._uri, self._password = enter(tracking_uri) if self.remote else (tracking_uri, password(tracking_uri))
         self._artifacts = None if self.remote or artifacts is None else artifacts.resolve().as_uri()
         self._experiment: str | None = None
         self._mlflow = _quiet_mlflow()
@@ -132,24 +78,24 @@ class Store:
 
     def create(self, name: str, started: datetime, tags: Mapping[str, str]) -> Run:
         """Start a run."""
-        kept = _fitting(tags)
+        kept = fitting(tags)
         with self._calls():
-            run = self._client.create_run(self.experiment(), _milliseconds(started), kept, run_name=name)
-        return Run(run.info.run_id, run.info.status, kept, _milliseconds(started))
+            run = self._client.create_run(self.experiment(), milliseconds(started), kept, run_name=name)
+        return Run(run.info.run_id, run.info.status, kept, milliseconds(started))
 
     def write(self, run: Run, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Add points, parameters and tags in as few calls as MLflow allows; the tags come after all the rest."""
         entities = self._mlflow.entities
-        metrics = [entities.Metric(p.name, p.value, _milliseconds(p.at), p.step) for p in points]
-        given = [entities.Param(key, value) for key, value in _fitting(params).items()]
-        kept = [entities.RunTag(key, value) for key, value in _fitting(tags).items()]
+        metrics = [entities.Metric(p.name, p.value, milliseconds(p.at), p.step) for p in points]
+        given = [entities.Param(key, value) for key, value in fitting(params).items()]
+        kept = [entities.RunTag(key, value) for key, value in fitting(tags).items()]
         starts = range(0, max(len(metrics), 1), BATCH)
         for start in starts:
             first, last = start == starts[0], start == starts[-1]
             batch = metrics[start:start + BATCH], given if first else (), kept if last else ()
             with self._calls():
                 self._client.log_batch(run.id, *batch, synchronous=True)
-        run.tags.update(_fitting(tags))
+        run.tags.update(fitting(tags))
 
     def set_status(self, run: Run, status: Status, ended: datetime) -> None:
         """Say how a run stands; `ended` counts once it is over (MLflow keeps it when the run goes on)."""
@@ -157,7 +103,7 @@ class Store:
             if status == "RUNNING":
                 self._client.update_run(run.id, status)
             else:
-                self._client.set_terminated(run.id, status, _milliseconds(ended))
+                self._client.set_terminated(run.id, status, milliseconds(ended))
         run.status = status
 
     def attach(self, run: Run, name: str, what: "Figure | str") -> None:
@@ -298,34 +244,6 @@ class Store:
         return sqlalchemy.make_url(self._uri).database if self._uri.startswith("sqlite") else None
 
 
-def require_address(uri: str) -> str:
-    """Return the scheme of a tracking address; raises InputError where it is none."""
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme not in (*SERVERS, *DATABASES) or uri.rstrip("/") in {f"{scheme}:", f"{scheme}"}:
-        known = "http://host:5000, sqlite:///path/mlflow.db or postgresql://user@host/name"
-        raise InputError(f"MLflow at {without_password(uri)!r}: is no tracking address; write it as {known}")
-    return scheme
-
-
-def _enter(uri: str) -> tuple[str, str | None]:
-    """Return a server's address without its login, which MLflow then takes from the environment, and the password.
-
-    In the address it would be in each message of MLflow's about it.
-    """
-    parts = urlsplit(uri)
-    if parts.username is not None:
-        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-    return without_password(uri), os.environ.get("MLFLOW_TRACKING_PASSWORD")
-
-
-def _password(database: str) -> str | None:
-    try:
-        return sqlalchemy.make_url(database).password
-    except sqlalchemy.exc.ArgumentError:
-        return None  # said in better words when it is opened
-
-
 def _quiet_mlflow() -> Any:  # noqa: ANN401 MLflow's types are partial
     os.environ.update({
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -339,11 +257,3 @@ def _quiet_mlflow() -> Any:  # noqa: ANN401 MLflow's types are partial
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return import_module("mlflow")
-
-
-def _fitting(texts: Mapping[str, str]) -> dict[str, str]:
-    return {key: text[:LONGEST_TEXT] for key, text in texts.items()}
-
-
-def _milliseconds(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

@@ -39,7 +39,8 @@ from search.parameter import Parameter
 from search.space import Search, Space
 from search.tracking.pages import BY_EPOCH, BY_STEP
 from search.tracking.projection import Projection
-from search.tracking.store import AwayError, Store, StoreError
+from search.tracking.run import AwayError, StoreError
+from search.tracking.store import Store
 from search.tracking.tracker import Tracker, default_uri, log_retrain, replay
 
 START = datetime(2026, 11, 22, 8, 0, 0, 120_000, tzinfo=UTC)
