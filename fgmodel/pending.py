@@ -14,7 +14,7 @@ from fgmodel.extraction import EXTRACTORS, boxes_path
 from fgmodel.frozen import FrozenTrunk, batch_size
 from fgmodel.patches import read_patches
 from fgmodel.prepare import extraction_trunk, find_patches, stream_trunks
-from fgmodel.trial_data import patch_features
+from fgmodel.trial_data import patch_features, read_record, record_path
 
 TIMED_IMAGES = 4
 
@@ -33,6 +33,8 @@ def pending(config: TrialConfig, cache: Path) -> tuple[Pending, ...]:
     Raises InputError: for images or patch files that cannot be used.
     """
     dataset = open_dataset(config.data, cache)
+    if read_record(record_path(cache, config, dataset.fingerprint, "train")):   # without building a trunk
+        return ()
     frames = Frames(dataset, "train", config.data.frame_size, cache)
     steps: list[Pending] = []
     if not frames.path("frames", ".npy").exists():

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import binomtest
 
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
@@ -21,7 +20,7 @@ from fgmodel.datasets import Dataset, open_dataset
 from fgmodel.errors import InputError
 from fgmodel.figures import heatmap_figure, heatmap_text
 from fgmodel.gradcam import COARSEST
-from fgmodel.looks import glass_on
+from fgmodel.looks import Looks, glass_on
 from fgmodel.metrics import Evaluation
 from fgmodel.pending import pending
 from fgmodel.prepare import prepare
@@ -51,13 +50,6 @@ class Predicted:
     seen: Evaluation           # n
     cache: Path
     device: str
-
-    @property
-    def said(self) -> str:
-        """How many were told right, with Wilson's 95 % interval: what other images of the kind would give."""
-        right = int((self.seen.predictions == self.seen.labels).sum())
-        low, high = binomtest(right, self.seen.n).proportion_ci(method="wilson")
-        return f"{right} of {self.seen.n} told right, {right / self.seen.n:.3f} (95 % interval {low:.3f} to {high:.3f})"
 
     def name(self, label: int) -> str:
         """Return a class as a person writes it: CUB's numbers its classes."""
@@ -125,24 +117,31 @@ def heatmap_parts(held: Predicted) -> list[Part]:
         raise InputError("the best trial's local stream has no time steps")
     mine = np.isin(held.rows, held.run.data.folds[0].validation)                          # n  the first fold's
     right = held.seen.predictions == held.seen.labels
+    kinds = [_by_lot(told & mine) for told in (right, ~right)]
+    chosen = np.concatenate(kinds)
+    looks = glass_on(held.rows[chosen], held.config, held.run.data, held.cache, held.device).looks(held.run, SIDE)
     parts: list[Part] = []
-    for told, word in ((right, "right"), (~right, "wrong")):
-        chosen = np.random.default_rng(0).permutation(np.flatnonzero(told & mine))[:EACH]  # not the prettiest
-        if len(chosen):
-            parts.append(_heatmaps(held, np.sort(chosen), word))
-        else:
-            parts.append(Words(f"No validation image was told {word}."))
+    for places, word in zip(np.split(np.arange(len(chosen)), [len(kinds[0])]), ("right", "wrong"), strict=True):
+        parts.append(_heatmaps(held, chosen, looks, places, word) if len(places) else _none(word))
     return parts
 
 
-def _heatmaps(held: Predicted, chosen: np.ndarray, word: str) -> Picture:
-    glass = glass_on(held.rows[chosen], held.config, held.run.data, held.cache, held.device)
-    looks = glass.looks(held.run, SIDE)
-    said = zip(held.seen.labels[chosen].tolist(), held.seen.predictions[chosen].tolist(), strict=True)
+def _by_lot(told: np.ndarray) -> np.ndarray:
+    """Return the places of a few of them: not the prettiest."""
+    return np.sort(np.random.default_rng(0).permutation(np.flatnonzero(told))[:EACH])
+
+
+def _none(word: str) -> Words:
+    return Words(f"No validation image was told {word}.")
+
+
+def _heatmaps(held: Predicted, chosen: np.ndarray, looks: Looks, places: np.ndarray, word: str) -> Picture:
+    said = zip(*(told[chosen[places]].tolist() for told in (held.seen.labels, held.seen.predictions)), strict=True)
     names = [held.name(a) if a == b else f"{held.name(a)}\ntaken for {held.name(b)}" for a, b in said]
-    file = BytesIO()
-    heatmap_figure(looks.pictures, torch.from_numpy(looks.maps), looks.right, names).savefig(file, format="png", dpi=90)
-    text = heatmap_text(looks.right, [name.replace("\n", ", ") for name in names]) + _coarse(*looks.maps.shape[2:])
+    maps, correct, file = looks.maps[places], looks.right[places], BytesIO()
+    figure = heatmap_figure(looks.pictures[places], torch.from_numpy(maps), correct, names)
+    figure.savefig(file, format="png", dpi=90)
+    text = heatmap_text(correct, [name.replace("\n", ", ") for name in names]) + _coarse(*maps.shape[2:])
     return Picture(f"Images told {word}. {text}", file.getvalue(), caption=f"Told {word} by the whole model. {text}")
 
 

@@ -4,12 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Self
 
-from fgmodel.progress import Progress
 from search.asha import Ladder
-from search.errors import InputError
 from search.forecast import seconds_left, spoken
 from search.history import History, space_of
 from search.home import Home
@@ -18,6 +15,7 @@ from search.journal import Fact
 from search.report.attention import attention_charts
 from search.report.figures import history_chart, rungs_chart
 from search.report.page import Charts, Page, Part, Section
+from search.report.pictures import Pictures, not_drawn
 from search.report.settings import effect_chart, importance_chart, parallel_chart, sampler_chart
 from search.report.tables import (
     best_table,
@@ -55,12 +53,14 @@ class Told:
         return cls(name, facts, history, space, verdict(space, history))
 
 
-def page(told: Told, found: Verdict, home: Home, progress: Progress | None, refresh: int | None) -> Page:
-    """Return the report; without `progress`, without the pictures that need the model itself."""
-    sections = [
+def page(told: Told, found: Verdict, pictures: Pictures | None = None, refresh: int | None = None) -> Page:
+    """Return the report; `pictures` are waited for when all the rest is made."""
+    others = [
         _best(told, found), _cost_history(told), *_rungs(told), *_settings(told), _failures(told),
-        _attention(told, found), *_pictures(told, found, home, progress), _cost(told),
+        _attention(told, found),
     ]
+    drawn = pictures.sections() if pictures else not_drawn("this page was written without images")
+    sections = [*others, *drawn, _cost(told)]
     written = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return Page(told.name, found.asked, found.answer, found.sure, _glance(told, found), sections, written, refresh)
 
@@ -161,31 +161,6 @@ def _attention(told: Told, found: Verdict) -> Section:
     if not charts:
         lead = "The best trial's local stream has no time steps, so there is no attention to show."
     return Section("attention", "Attention and accuracy over the time steps", lead, charts)
-
-
-def _pictures(told: Told, found: Verdict, home: Home, progress: Progress | None) -> list[Section]:
-    """Return the sections that need the model itself; where it is not to be had, they say so in a line."""
-    maps = partial(Section, "heatmaps", "Where the time steps look")
-    pairs = partial(Section, "confusions", "The most mistaken classes")
-    if progress is None:
-        left_out = "Not drawn: this page was written without images."
-        return [maps(left_out), pairs(left_out)]
-    from search.report.images import confusion_parts, heatmap_parts, predicted  # noqa: PLC0415  torch: for images only
-
-    try:
-        held = predicted(told.space, found.trial, told.name, home, progress)
-    except InputError as error:
-        return [maps(f"Not drawn: {error}."), pairs(f"Not drawn: {error}.")]
-    whose = f"Trial #{found.trial.number} on the {held.seen.n} validation images of its own cut"
-    lead = (
-        f"{whose}. Grad-CAM on the best patch: which part of it speaks for the true class at each time step; ✓ and ✗ "
-        "tell whether that step alone names the class. Drawn by lot among the images told right, and those told wrong."
-    )
-    try:
-        drawn = maps(lead, heatmap_parts(held))
-    except InputError as error:
-        drawn = maps(f"Not drawn: {error}.")
-    return [drawn, pairs(f"{whose}, by both streams together: {held.said}.", confusion_parts(held))]
 
 
 def _cost(told: Told) -> Section:

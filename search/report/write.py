@@ -6,6 +6,7 @@ cache, and say so in a line where they are not to be had. The page is kept with 
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from fgmodel.progress import Progress, silent
 from fgmodel.store import write
 from search.errors import InputError, writing
 from search.home import Home
+from search.report.pictures import drawing
 from search.report.sections import Told, page
 from search.status import running
-from search.tracking.projection import search_id
 from search.tracking.run import RefusedError
 from search.tracking.store import Store
+from search.tracking.told import search_id
 
 FILE = "report.html"
 
@@ -29,10 +31,12 @@ def write_report(
 
     Raises InputError: for an unknown search, one without a finished rung, a folder that cannot be written.
     """
-    told, path = Told.of(home, name), to or home.search(name) / FILE
-    if told.verdict is None:
-        raise InputError(f"search '{name}': no trial has finished a rung yet, so there is nothing to report")
-    _keep(path, page(told, told.verdict, home, progress if images else None, None).html())
+    path = to or home.search(name) / FILE
+    with drawing(home, name, progress) if images else nullcontext() as pictures:
+        told = Told.of(home, name)
+        if told.verdict is None:
+            raise InputError(f"search '{name}': no trial has finished a rung yet, so there is nothing to report")
+        _keep(path, page(told, told.verdict, pictures).html())
     return path
 
 
@@ -48,7 +52,7 @@ def watch(
         if told.history.facts != seen:
             seen, said = told.history.facts, f"search '{name}': no trial has finished a rung yet; waiting"
             if told.verdict:
-                _keep(path, page(told, told.verdict, home, None, every).html())
+                _keep(path, page(told, told.verdict, refresh=every).html())
                 said = f"{path}: written, {datetime.now(UTC):%H:%M:%S} UTC"
             say(said)
         sleep(every)

@@ -14,9 +14,9 @@ from search.screen import Steps, preparing
 from search.space import Space
 from search.space_file import read_space
 from search.studies.study import Row, Study, as_csv, document, find_study, on_data, only, read_study, table, view
-from search.tracking.projection import search_id
 from search.tracking.run import StoreError
 from search.tracking.store import Store
+from search.tracking.told import search_id
 
 
 def run_study(

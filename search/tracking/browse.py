@@ -17,8 +17,8 @@ from search.errors import InputError
 from search.history import space_of
 from search.home import Home
 from search.tracking.pages import SEARCHES, list_path, run_path, searches_view, view
-from search.tracking.projection import search_id
 from search.tracking.store import Store
+from search.tracking.told import search_id
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0   # that a server may take on a busy machine

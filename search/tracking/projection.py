@@ -6,7 +6,6 @@ value is a function of the journal alone, so half of it and then the rest show w
 """
 
 import gc
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -26,17 +25,12 @@ from search.space import Space
 from search.tracking.pages import description, linked_runs, view
 from search.tracking.run import AwayError, Dataset, Point, RefusedError, Run, Status
 from search.tracking.store import Store
-from search.tracking.told import epochs, flat, points, race_points, search_tags, standing, texts
+from search.tracking.told import epochs, flat, points, race_points, search_id, search_tags, standing, texts
 
 FIGURE = "attention.png"
 NOTE = "mlflow.note.content"
 SUMMARY = ("val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll")  # of the best trial, at the parent
 GLANCE_SECONDS = 60.0   # between two drawings of a running search; longer where drawing takes long
-
-
-def search_id(opened: Opened) -> str:
-    """Return what tells a search from every other, in whatever home: the tag `fgsearch.id`."""
-    return hashlib.sha256(f"{opened.search}\n{opened.digest}\n{opened.at.isoformat()}".encode()).hexdigest()[:16]
 
 
 class Projection:

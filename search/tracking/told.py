@@ -1,5 +1,6 @@
 """What MLflow is told of a search and of a trial: functions of the journal alone."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -7,11 +8,17 @@ from typing import Any
 
 from search.confirm import Confirmed
 from search.history import History, Trial
+from search.journal import Opened
 from search.space import Space
 from search.tracking.pages import OVER_STEPS, PLACE, placed
 from search.tracking.run import Point, Status
 
 ENDS = {"complete": "", "stopped": "the search was stopped", "budget": "the search's hours were over"}
+
+
+def search_id(opened: Opened) -> str:
+    """Return what tells a search from every other, in whatever home: the tag `fgsearch.id`."""
+    return hashlib.sha256(f"{opened.search}\n{opened.digest}\n{opened.at.isoformat()}".encode()).hexdigest()[:16]
 
 
 def search_tags(history: History, best: Trial | None) -> dict[str, str]:

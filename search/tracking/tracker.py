@@ -14,10 +14,10 @@ from typing import Any, Self
 from search.errors import InputError
 from search.journal import Opened, Reader
 from search.space import Space
-from search.tracking.projection import Projection, search_id
+from search.tracking.projection import Projection
 from search.tracking.run import Point, RefusedError, Run, StoreError
 from search.tracking.store import Store
-from search.tracking.told import texts
+from search.tracking.told import search_id, texts
 
 PERIOD = 2.0         # seconds between two looks at the journal
 LONGEST_WAIT = 30.0  # between two tries at a server that is away

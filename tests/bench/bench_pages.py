@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 from search.history import load
 from search.home import Home
 from search.tracking.pages import list_path, run_path
-from search.tracking.projection import search_id
+from search.tracking.told import search_id
 
 COPIED = {
     "metrics": "key, value, timestamp, {run}, step, is_nan",

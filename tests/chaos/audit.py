@@ -6,8 +6,7 @@ from typing import Any
 
 from search.journal import Opened, read
 from search.tracking.pages import PLACE
-from search.tracking.projection import search_id
-from search.tracking.told import texts
+from search.tracking.told import search_id, texts
 from tests.chaos.ledger import Ledger
 from tests.chaos.stage import Stage
 

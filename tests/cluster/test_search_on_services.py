@@ -52,7 +52,7 @@ class ServedLab(Lab):
             return database.execute(words.replace("MINE", f"r.run_uuid in (select run_uuid from tags where key = 'fgsearch.id' and value = '{self.identity()}')")).fetchall()
 
     def identity(self) -> str:
-        from search.tracking.projection import search_id
+        from search.tracking.told import search_id
 
         return search_id(load(self.journal).opened)
 

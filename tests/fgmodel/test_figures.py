@@ -44,7 +44,7 @@ def test_heatmaps_are_a_row_an_image_and_a_column_a_step_beside_the_patch_itself
     titles = [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes[:10]]
     assert titles == ["a wren", "t = 1 ✓", "t = 2 ✗", "t = 5 ✓", "t = 6 ✗", "a robin", *(f"t = {t} ✗" for t in (1, 2, 5, 6))]
     assert "Grad-CAM" in figure.axes[10].get_ylabel()
-    assert size(figure) == (850, 379)
+    assert size(figure) == (860, 391)
 
 
 def test_the_ninth_step_is_shown_where_there_is_one():

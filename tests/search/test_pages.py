@@ -15,8 +15,8 @@ from search.report.write import attach_report
 from search.screen import ranked
 from search.space_file import read_space
 from search.tracking.pages import BY_EPOCH, BY_STEP, CURVES, HEATMAPS, list_path, run_path
-from search.tracking.projection import search_id
 from search.tracking.store import Store
+from search.tracking.told import search_id
 from search.tracking.tracker import default_uri, replay
 from search.trial import TrialActor
 from tests.search.browsed import browsed
