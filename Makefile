@@ -44,7 +44,7 @@ test: setup postgresql chromium  ## everything
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+	@.venv/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 CHAOS := --rounds 4 --seed 0 --log chaos.jsonl
 chaos: setup postgresql  ## searches on a cluster with services, killed and stopped at random moments: an hour or two
