@@ -194,7 +194,11 @@ def _bare(axes: Axes) -> Axes:
 
 
 def _shown(count: int) -> tuple[int, ...]:
-    return tuple(step for step in STEPS if step <= count)
+    """Return the thesis' steps, the last one where they stop before it, or all of a few."""
+    if count <= len(STEPS):
+        return tuple(range(1, count + 1))
+    shown = tuple(step for step in STEPS if step <= count)
+    return shown if len(shown) == len(STEPS) or shown[-1] == count else (*shown, count)
 
 
 def _ends(interval: Interval, factor: float) -> str:

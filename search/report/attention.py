@@ -60,10 +60,13 @@ def _over_training(trial: Trial) -> Chart:
     weights = np.stack([by_step(trial, epoch, ALPHA) for epoch in epochs], axis=1)           # T epochs
     drawn = figure("epoch", "time step t", 320)
     drawn.add_heatmap(
-        x=epochs, y=np.arange(1, count + 1), z=weights, colorscale="Viridis", zmin=0,
+        x=epochs, y=np.arange(1, count + 1), z=weights, colorscale="Viridis",
+        zmin=0, zmax=float(weights.max()),   # from 0, or an even α looks like a choice
         colorbar={"title": {"text": "α", "side": "top"}, "thickness": 14},
         hovertemplate="epoch %{x}, t %{y}: α %{z:.3f}<extra></extra>",
     )
+    drawn.update_xaxes(dtick=1 if len(epochs) <= 30 else None)
+    drawn.update_yaxes(dtick=1 if count <= 12 else None)
     first, last = int(weights[:, 0].argmax()) + 1, int(weights[:, -1].argmax()) + 1
     said = f"Trial #{trial.number}: α was largest at step {first} after its first epoch, at step {last} after its last."
     return Chart("How the best trial's attention came about", said, drawn)

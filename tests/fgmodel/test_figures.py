@@ -28,7 +28,7 @@ PANELS = {
 
 def heatmaps(steps=6):
     maps = torch.rand(2, steps, 7, 7, generator=torch.Generator().manual_seed(0))
-    maps[1, 4] = 0
+    maps[1, 4:5] = 0
     correct = np.resize(CORRECT, (2, steps)) if steps > 6 else CORRECT[:, :steps]
     return heatmap_figure(np.full((2, 64, 64, 3), 128, np.uint8), maps, correct, NAMES)
 
@@ -47,8 +47,13 @@ def test_heatmaps_are_a_row_an_image_and_a_column_a_step_beside_the_patch_itself
     assert size(figure) == (860, 391)
 
 
-def test_the_ninth_step_is_shown_where_there_is_one():
-    assert heatmaps(steps=10).axes[5].get_title()[:5] == "t = 9"
+@pytest.mark.parametrize(("steps", "shown"), [
+    pytest.param(3, [1, 2, 3], id="all of a few"), pytest.param(6, [1, 2, 5, 6], id="the thesis'"),
+    pytest.param(8, [1, 2, 5, 6, 8], id="and the last"), pytest.param(10, [1, 2, 5, 6, 9], id="the thesis' five"),
+])
+def test_which_steps_are_shown(steps, shown):
+    titles = [axes.get_title() for axes in heatmaps(steps).axes[1:1 + len(shown)]]
+    assert [int(title.split()[2]) for title in titles] == shown
 
 
 def test_a_map_of_zeros_says_so_and_no_other_one_does():
