@@ -1,6 +1,6 @@
 """MLflow's pages of a search with many trials: how long each takes until it shows what it is for, in a real Chromium.
 
-    python tests/bench/bench_pages.py HOME SEARCH [--trials 10000]
+    python -m tests.bench.bench_pages HOME SEARCH [--trials 10000]
 
 The store is a copy of HOME's, in which the trials of SEARCH are repeated as they are: same parameters, metrics, tags.
 """
