@@ -1,4 +1,4 @@
-"""The local stream beside another classifier, as docs/use.md shows it."""
+"""The local stream beside another classifier, as the README and docs/use.md show it."""
 
 import re
 from pathlib import Path
@@ -10,11 +10,11 @@ from torch import nn
 from fgmodel.losses import two_stream_loss
 from fgmodel.plugin import PluggedIn
 
-DOCS = Path(__file__).parents[2] / "docs" / "use.md"
+ROOT = Path(__file__).parents[2]
 
 
-def example() -> str:
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL) if "PluggedIn" in block]
+def example(page: str = "README.md") -> str:
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if "PluggedIn" in block]
     return code
 
 
@@ -25,9 +25,10 @@ def two_birds():
     return [(0.4 * torch.rand(8, 3, 96, 96, generator=chance) + 0.5 * labels[:, None, None, None], labels)] * 12
 
 
-def test_the_example_in_the_docs_runs_and_learns():
+def test_the_example_in_the_readme_runs_and_learns():
     given = {"batches": two_birds()}
     code = example()
+    assert code == example("docs/use.md")
     assert len([line for line in code.splitlines() if line.strip() and "import" not in line]) == 10
     exec(code.replace("num_classes=200", "num_classes=2").replace("classes=200", "classes=2"), given)  # as a reader would
     both = given["both"]
