@@ -71,8 +71,9 @@ def record_path(cache: Path, config: TrialConfig, fingerprint: str, split: str) 
 
 
 def write_record(path: Path, data: TrialData) -> None:
-    """Note where the arrays of `data` lie: the next process opens them without building a trunk to find them."""
-    arrays = {name: str(getattr(data, name).filename) for name in _ARRAYS if getattr(data, name) is not None}
+    """Note where in the cache the arrays of `data` lie: the next process opens them without building a trunk."""
+    cache, held = path.resolve().parents[1], {name: getattr(data, name) for name in _ARRAYS}
+    arrays = {name: str(Path(a.filename).resolve().relative_to(cache)) for name, a in held.items() if a is not None}
     small = {name: getattr(data, name) for name in _SMALL}
     folds = [{part: rows.tolist() for part, rows in asdict(fold).items()} for fold in data.folds]
     said = json.dumps({"arrays": arrays, "small": small, "folds": folds})
@@ -85,9 +86,10 @@ def read_record(path: Path) -> TrialData | None:
         file = read_npz(path, _LARGEST)
         said, labels, boxes = json.loads(str(file["said"])), file["labels"], file["boxes"]
         cache = path.resolve().parents[1]
-        if not all(Path(held).resolve().is_relative_to(cache) for held in said["arrays"].values()):
+        paths = {name: (cache / held).resolve() for name, held in said["arrays"].items()}
+        if not all(held.is_relative_to(cache) for held in paths.values()):
             return None   # a record cannot have us read what lies elsewhere
-        arrays: dict[str, Any] = {name: map_npy(Path(held)) for name, held in said["arrays"].items()}
+        arrays: dict[str, Any] = {name: map_npy(held) for name, held in paths.items()}
         folds = tuple(Fold(**{part: np.array(rows, np.int64) for part, rows in fold.items()}) for fold in said["folds"])
         small = {name: tuple(value) if isinstance(value, list) else value for name, value in said["small"].items()}
         return TrialData(**{**dict.fromkeys(_ARRAYS), **small, **arrays}, labels=labels, boxes=boxes, folds=folds)

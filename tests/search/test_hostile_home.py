@@ -231,14 +231,26 @@ def test_a_bundle_cannot_have_its_model_written_outside_the_home(name, tmp_path)
         read_bundle(tmp_path / "best.yaml")
 
 
-def test_a_record_of_prepared_data_cannot_have_another_folders_arrays_read(cache, tmp_path):
+@pytest.mark.parametrize("leads", ["/whole/path", "../out"])
+def test_a_record_of_prepared_data_cannot_have_another_folders_arrays_read(leads, cache, tmp_path):
     mine = tmp_path / "cache"
-    shutil.copytree(cache, mine)  # its record names the arrays of the cache it was copied from
+    shutil.copytree(cache, mine)
     (record,) = (mine / "prepared").glob("*.npz")
+    with np.load(record) as held:
+        said, others = json.loads(str(held["said"])), {name: held[name] for name in ("labels", "boxes")}
+    for name, path in said["arrays"].items():
+        said["arrays"][name] = str(cache / path) if leads == "/whole/path" else os.path.relpath(cache / path, mine)
+    np.savez(record, said=np.array(json.dumps(said)), **others)
     assert read_record(record) is None
-    (theirs,) = (cache / "prepared").glob("*.npz")
-    assert read_record(theirs) is not None
     data = prepare(CONFIG, mine)
+    assert Path(str(data.global_features.filename)).is_relative_to(mine)
+
+
+def test_a_cache_that_was_copied_or_moved_is_followed_where_it_is_now(cache, tmp_path):
+    mine = tmp_path / "cache"
+    shutil.copytree(cache, mine)
+    (record,) = (mine / "prepared").glob("*.npz")
+    data = read_record(record)
     assert Path(str(data.global_features.filename)).is_relative_to(mine)
 
 
