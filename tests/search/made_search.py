@@ -62,7 +62,7 @@ class MadeSearch:
     def train(self, trial: int, start: int, to: int) -> float:
         for epoch in range(start + 1, to + 1):
             metrics = metrics_of(self.settings[trial], epoch, self.random)
-            self.journal.append(Reported(trial=trial, epoch=epoch, job=self.jobs, attempt=1, metrics=metrics, seconds=0.5, checkpoint=None))
+            self.journal.append(Reported(trial=trial, epoch=epoch, job=self.jobs, attempt=1, metrics=metrics, seconds=0.5, checkpoint=f"{trial}/epoch{epoch}.safetensors"))
         self.journal.append(Ended(trial=trial, job=self.jobs))
         self.jobs += 1
         return metrics["val/accuracy"]
