@@ -33,14 +33,14 @@ def pending(config: TrialConfig, cache: Path) -> tuple[Pending, ...]:
     Raises InputError: for images or patch files that cannot be used.
     """
     dataset = open_dataset(config.data, cache)
-    if read_record(record_path(cache, config, dataset.fingerprint, "train")):   # without building a trunk
-        return ()
     frames = Frames(dataset, "train", config.data.frame_size, cache)
     steps: list[Pending] = []
     if not frames.path("frames", ".npy").exists():
         rows = dataset.rows("train")[:TIMED_IMAGES].tolist()
         seconds = _timed(lambda: [dataset.image(row) for row in rows]) / len(rows)
         steps.append(Pending(f"{len(frames)} images", seconds * len(frames) / torch.get_num_threads()))
+    if read_record(record_path(cache, config, dataset.fingerprint, "train")):   # without building a trunk
+        return tuple(steps)
     patches = _patches(config, frames, steps)
     if config.model.freeze_backbones:
         whole, local = stream_trunks(config)

@@ -44,7 +44,7 @@ class Pictures:
         try:
             while isinstance(said := self._end.recv(), tuple):
                 self._progress(*said)
-        except EOFError:
+        except (EOFError, OSError):   # between two messages, or within one
             said = "the process that draws it was ended"
         if isinstance(said, str):
             return not_drawn(said)

@@ -1,20 +1,26 @@
 """The report's pictures of validation images, from a real checkpoint: trunks frozen and trained."""
 
 import io
+import os
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
+from multiprocessing import Pipe, active_children
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fgmodel.pending import pending
 from fgmodel.prepare import prepare
+from fgmodel.progress import silent
 from fgmodel.training import Run
 from search.errors import InputError
 from search.history import Trial
 from search.home import Home
 from search.report.images import confusion_parts, heatmap_parts, predicted
 from search.report.page import Gallery, Grid, Picture, Words
+from search.report.pictures import Pictures, drawing
 from search.space import Search, Space
 from tests.models import SMALL, pets
 
@@ -80,3 +86,26 @@ def test_trunks_that_would_take_long_or_want_a_gpu_are_left_with_the_reason(sear
     on_gpus = replace(space, search=space.search.model_copy(update={"resources": space.search.resources.model_copy(update={"gpu": 1.0})}))
     with pytest.raises(InputError, match="this machine has none to predict again with"):
         predicted(on_gpus, trial, "pets", home)
+
+
+def test_a_drawing_process_that_is_killed_costs_the_pictures_and_says_so(tmp_path) -> None:
+    with drawing(Home(tmp_path), "none", silent) as pictures:
+        (child,) = [process for process in active_children() if process.daemon]
+        child.kill()
+        assert [section.lead for section in pictures.sections()] == ["Not drawn: the process that draws it was ended."] * 2
+    assert not child.is_alive()
+
+
+def test_a_message_cut_short_is_a_drawing_that_was_ended() -> None:
+    ours, theirs = Pipe(duplex=False)
+    os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"part")
+    theirs.close()
+    assert [section.lead for section in Pictures(ours, silent).sections()] == ["Not drawn: the process that draws it was ended."] * 2
+
+
+def test_frames_that_were_deleted_count_as_pending_though_the_features_are_recorded(searched) -> None:
+    home, space, _, _ = searched
+    config = space.config({})
+    assert pending(config, home.cache) == ()
+    shutil.rmtree(home.cache / "frames")
+    assert [step.what for step in pending(config, home.cache)][:1] == ["16 images"]
