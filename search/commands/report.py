@@ -17,7 +17,9 @@ def report(
     to: Annotated[
         Path | None, typer.Option("--out", help="The file to write.", show_default="report.html in the search's folder")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Rewrite it as long as the search runs.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Rewrite it as long as the search runs; wait for its launch.")
+    ] = False,
     every: Annotated[int, typer.Option("--every", help="Seconds between looks, with --watch.", min=2, max=3600)] = 10,
     images: Annotated[
         bool, typer.Option("--images/--no-images", help="Heatmaps and confusions, from the best trial's checkpoint.")

@@ -22,6 +22,7 @@ from search.tracking.store import Store
 from search.tracking.told import search_id
 
 FILE = "report.html"
+LAUNCH_SECONDS = 60  # from the command to the first line in the journal: imports, and what is to be prepared
 
 
 def write_report(
@@ -44,9 +45,12 @@ def watch(
     home: Home, name: str, to: Path | None, every: int, say: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Rewrite the report, without images, while the search runs and its journal grows; the page loads itself again."""
+    """Rewrite the report, without images, while the search runs and its journal grows; the page loads itself again.
+
+    A search that could go on and does not run is waited for, a minute: it may just be launched in another window.
+    """
     path, seen = to or home.search(name) / FILE, -1
-    home.facts(name)
+    _await(home, name, say, sleep)
     while running(home.journal(name)):
         told = Told.of(home, name)
         if told.history.facts != seen:
@@ -56,6 +60,17 @@ def watch(
                 said = f"{path}: written, {datetime.now(UTC):%H:%M:%S} UTC"
             say(said)
         sleep(every)
+
+
+def _await(home: Home, name: str, say: Callable[[str], None], sleep: Callable[[float], None]) -> None:
+    finished = home.history(name).finished
+    if running(home.journal(name)) or (finished and finished.how == "complete"):
+        return
+    say(f"search '{name}' does not run now; waiting up to {LAUNCH_SECONDS} s for its launch")
+    for _ in range(LAUNCH_SECONDS):
+        if running(home.journal(name)):
+            return
+        sleep(1)
 
 
 def attach_report(home: Home, name: str, path: Path, store: Store) -> str:

@@ -10,7 +10,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from search.home import Home
-from search.journal import Asked, Journal, Opened
+from search.journal import Asked, Finished, Journal, Opened
 from search.report import page as report_page
 from search.report.write import attach_report, watch, write_report
 from search.space_file import read_space
@@ -245,3 +245,27 @@ def test_while_a_search_runs_the_page_is_rewritten_and_loads_itself_again(tmp_pa
     assert "setTimeout(() => location.reload(), 10000)" in (home.search("made") / "report.html").read_text()
     assert "location.reload" not in write_report(home, "made").read_text()
 
+
+def test_watching_waits_for_a_stopped_search_to_be_launched_again(tmp_path) -> None:
+    home, space = Home(tmp_path), read_space(SPACES / "finches.yaml", ["search.trials=6", "search.finalists=0"])
+    made = MadeSearch(home.journal("made"), space)
+    made.ask(0)
+    made.train(0, 0, 1)
+    made.journal.append(Finished(how="stopped"))
+    made.journal.close()
+    slept: list[float] = []
+    said: list[str] = []
+
+    def later(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            again.append(Journal(home.journal("made")))  # which holds its lock from now on
+        if len(slept) == 4:
+            again.pop().close()
+
+    again: list[Journal] = []
+    watch(home, "made", None, 10, said.append, later)
+    assert slept == [1, 1, 1, 10]
+    assert said[0] == "search 'made' does not run now; waiting up to 60 s for its launch"
+    assert said[1].startswith(f"{home.search('made') / 'report.html'}: written, ")
+    assert len(said) == 2
