@@ -43,7 +43,7 @@ def predict(
         found = list(predictions(saved.classifier, files, Steps(progress)))
     told = [each for each in found if isinstance(each, Prediction)]
     if as_json:
-        out.print_json(data={"model": str(saved.path), "boxes": _boxes(saved), "images": [p.document() for p in told]})
+        out.print_json(data={"model": model, "boxes": _boxes(saved), "images": [p.document() for p in told]})
     elif as_csv:
         print(comma_separated(told), end="")
     elif told:

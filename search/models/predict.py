@@ -19,6 +19,7 @@ from search.errors import InputError
 
 BATCH = 64    # images in memory at once
 TOP = 5
+WORTH_TELLING = 0.005    # the least probability that a person's table says of another class: less is 0.00
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def table(rows: Iterable[Prediction]) -> Table:
     for title in ("image", "class", "probability", "global stream", "local stream", "then"):
         view.add_column(title, justify="right" if title == "probability" else "left", overflow="fold")
     for each in rows:
-        then = ", ".join(f"{name} {probability:.2f}" for name, probability in each.top[1:])
+        then = "\n".join(_said(other) for other in each.top[1:] if other[1] >= WORTH_TELLING)
         view.add_row(
             each.image, each.top[0][0], f"{each.top[0][1]:.3f}", _said(each.global_stream),
             _said(each.local_stream) if each.local_stream else "–", then,

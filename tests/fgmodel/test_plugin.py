@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from fgmodel.errors import InputError
 from fgmodel.losses import two_stream_loss
 from fgmodel.plugin import PluggedIn
 
@@ -66,6 +67,23 @@ def test_only_what_can_learn_has_gradients():
     torch.autograd.backward(two_stream_loss(outputs.global_logits, outputs.local_logits[:, 0], labels, LossConfig()).total)
     assert all(p.grad is None for p in both.local_stream.trunk.parameters())
     assert all(p.grad is not None for name, p in both.local_stream.named_parameters() if not name.startswith("trunk"))
+
+
+@pytest.mark.parametrize(("images", "boxes", "said"), [
+    pytest.param((2, 3, 96, 96), None, r"the classifier gives (2, 2) for 2 images, the local stream has 5 classes: PluggedIn(…, classes=2)", id="of other classes"),
+    pytest.param((2, 3, 96, 80), None, "images: (2, 3, 96, 80) is not (B, 3, S, S)", id="not square"),
+    pytest.param((3, 96, 96), None, "images: (3, 96, 96) is not (B, 3, S, S)", id="no batch"),
+    pytest.param((2, 3, 96, 96), (2, 4), "boxes: (2, 4) is not (2, N, 4)", id="boxes without images"),
+])
+def test_what_does_not_fit_is_said_in_one_line(images, boxes, said) -> None:
+    both = PluggedIn(Bright(), classes=5, hidden_size=4, time_steps=2, patches=1, patch_size=64)
+    with torch.no_grad(), pytest.raises(InputError, match=re.escape(said)):
+        both(torch.zeros(images), None if boxes is None else torch.zeros(boxes))
+
+
+def test_a_local_stream_without_a_time_step_is_refused() -> None:
+    with pytest.raises(InputError, match=re.escape("PluggedIn: time_steps=0: at least 1 is needed")):
+        PluggedIn(Bright(), classes=2, time_steps=0)
 
 
 class Bright(nn.Module):
