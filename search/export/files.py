@@ -38,6 +38,7 @@ LARGEST = {  # bytes; a million images have 200 MB of names and digests
     MANIFEST: 1 << 16, "README.md": 1 << 16, SETTINGS: 1 << 17, IMAGES: 1 << 28, "requirements.txt": 1 << 20,
     "code.diff": 1 << 23, BOXES["train"]: 1 << 28, BOXES["test"]: 1 << 28,
 }
+FOLDERS = ("patches/",)  # entries that other programs write when they zip a folder; they hold nothing
 _WHEN = (1980, 1, 1, 0, 0, 0)  # a zip's smallest: the same content is the same file
 _FORMAT = 1
 _BROKEN = (
@@ -150,7 +151,7 @@ def _of_folder(path: Path) -> dict[str, bytes]:
 def _of_zip(path: Path) -> dict[str, bytes]:
     try:
         with closing(zipfile.ZipFile(path)) as archive:
-            held = archive.infolist()
+            held = [each for each in archive.infolist() if each.filename not in FOLDERS]
             _require_members(path, held)
             return {each.filename: _of_member(archive, each) for each in held}
     except OSError as error:

@@ -83,6 +83,8 @@ def fetched(opens: Callable[[], Store], address: str) -> Path:
     try:
         with store.client() as client:
             version = _version(store, client, said)
+            if "fgsearch.search" not in version.tags:
+                raise InputError(f"{address}: is not a model that fgsearch retrain registered")
             folder = client.download_artifacts(version.run_id, f"{FOLDER}/artifacts/{FILE}")
     except StoreError as error:
         raise InputError(str(error)) from None
@@ -100,9 +102,10 @@ def _version(store: Store, client: Any, said: re.Match[str]) -> Any:  # noqa: AN
         raise InputError(f"MLflow at {store.where}: has no model '{printable(name)}'; {better}")
     if alias is not None and alias not in held.aliases:
         raise InputError(f"models:/{name}: has no alias '{alias}'; it has {', '.join(held.aliases) or 'none'}")
-    if alias is None and number not in (numbers := [v.version for v in client.search_model_versions(f"name='{name}'")]):
-        raise InputError(f"models:/{name}: has no version {number}; it has {', '.join(sorted(map(str, numbers)))}")
-    return client.get_model_version(name, held.aliases[alias] if alias is not None else number)
+    versions = {int(each.version): each for each in client.search_model_versions(f"name='{name}'")}
+    if alias is None and int(number) not in versions:
+        raise InputError(f"models:/{name}: has no version {number}; it has {', '.join(map(str, sorted(versions)))}")
+    return versions[int(number if alias is None else held.aliases[alias])]
 
 
 def _found(client: Any, name: str) -> Any:  # noqa: ANN401  MLflow's types are partial

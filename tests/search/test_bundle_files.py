@@ -84,6 +84,12 @@ def test_boxes_are_put_where_a_patch_file_is_looked_for_and_left_alone_when_ther
     assert (place / "train.npz").stat().st_mtime_ns == written
 
 
+def test_a_folder_that_another_program_zipped_is_the_same_bundle(folder, tmp_path):
+    path = Path(shutil.make_archive(str(tmp_path / "again"), "zip", folder))
+    assert "patches/" in zipfile.ZipFile(path).namelist()   # an entry for the folder itself, which pack does not write
+    assert unpack(path).files == unpack(folder).files
+
+
 @pytest.mark.parametrize("name", sorted(LARGEST.keys() - {MANIFEST, BOXES["test"]}))
 def test_a_file_changed_by_hand_is_named(name, folder):
     (folder / name).write_bytes((folder / name).read_bytes() + b" ")

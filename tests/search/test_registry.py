@@ -146,6 +146,24 @@ def test_the_alias_stays_with_the_trial_that_validation_prefers(pets_home) -> No
 
 
 @pytest.mark.slow
+def test_a_version_is_found_by_its_number(pets_home) -> None:
+    first, best = (fetched(pets_home.opens, f"models:/fgsearch-pets{which}").read_bytes() for which in ("/1", "@best"))
+    kept = (pets_home.home.path / "models" / "pets-3" / "model.safetensors").read_bytes()
+    assert first == kept
+    assert best != kept   # since trial 7 was registered
+
+
+@pytest.mark.slow
+def test_a_model_that_someone_else_registered_is_refused(pets_home) -> None:
+    with pets_home.store.client() as client:
+        run = client.create_run("0")
+        client.create_registered_model("foreign")
+        client.create_model_version("foreign", f"{run.info.artifact_uri}/model", run.info.run_id)
+    with pytest.raises(InputError, match=r"^models:/foreign/1: is not a model that fgsearch retrain registered$"):
+        fetched(pets_home.opens, "models:/foreign/1")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("address", "said"), [
     pytest.param("models:/fgsearch-pts@best", "has no model 'fgsearch-pts'; did you mean 'models:/fgsearch-pets@best'?", id="name"),
     pytest.param("models:/fgsearch-pets@bset", "has no alias 'bset'; it has best", id="alias"),
