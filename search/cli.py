@@ -27,6 +27,7 @@ from search.commands.options import (
     UriOption,
     open_store,
     out,
+    searches,
 )
 from search.commands.report import report
 from search.errors import InputError, writing
@@ -177,7 +178,10 @@ def stop(name: Name, home: HomeOption = None) -> None:
 
 @app.command(epilog="Example: fgsearch browse finches --port 5001")
 def browse(
-    name: Annotated[str | None, typer.Argument(help="The search to open.", show_default="the list of all")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="The search to open.", show_default="the list of all", autocompletion=searches),
+    ] = None,
     home: HomeOption = None,
     port: Annotated[int, typer.Option("--port", help="Port on this machine (loopback only).", min=1, max=65535)] = 5000,
     tracking_uri: UriOption = None,

@@ -55,6 +55,10 @@ class Home:
         journals = (self.path / "searches").glob("*/journal.jsonl")
         return sorted(journal.parent.name for journal in journals if _begun(journal))
 
+    def models(self) -> list[str]:
+        """Return every model that was retrained here."""
+        return sorted({file.parent.name for file in (self.path / "models").glob("*/*.safetensors")})
+
     def history(self, name: str) -> History:
         """Return what a search's journal says; raises InputError naming the nearest search when there is none."""
         return History.of(self.facts(name))

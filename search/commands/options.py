@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
+
+def searches(context: typer.Context, incomplete: str) -> list[str]:
+    """Return what TAB offers where a search is named."""
+    return [name for name in Home.find(context.params.get("home")).names() if name.startswith(incomplete)]
+
+
 SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]
-Name = Annotated[str, typer.Argument(help="The search's name.")]
+Name = Annotated[str, typer.Argument(help="The search's name.", autocompletion=searches)]
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", help="Folder of searches, caches and MLflow store.", show_default="./fgsearch-home"),

@@ -15,8 +15,16 @@ from search.home import Home
 if TYPE_CHECKING:
     from fgmodel.saved import Saved
 
+
+def _models(context: typer.Context, incomplete: str) -> list[str]:
+    """Return what TAB offers where a model is named."""
+    return [name for name in Home.find(context.params.get("home")).models() if name.startswith(incomplete)]
+
+
 Model = Annotated[
-    str, typer.Argument(help="A folder that fgsearch retrain wrote, its name, or models:/fgsearch-NAME@best.")
+    str, typer.Argument(
+        help="A folder that fgsearch retrain wrote, its name, or models:/fgsearch-NAME@best.", autocompletion=_models,
+    ),
 ]
 Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, an image a line.")]

@@ -63,11 +63,6 @@ def open_model(given: str, home: Home, registry: "Callable[[], Store]") -> Saved
     return read_model(path, best_device())
 
 
-def model_names(home: Home) -> list[str]:
-    """Return the models of a home."""
-    return sorted(path.parent.name for path in (home.path / "models").glob(f"*/{FILE}"))
-
-
 def _path(given: str, home: Home) -> Path:
     for path in (Path(given).expanduser(), home.path / "models" / given):
         if path.is_file():
@@ -76,7 +71,7 @@ def _path(given: str, home: Home) -> Path:
             return path / FILE
         if path.is_dir():
             raise InputError(f"{path}: holds no {FILE}; a model's folder is what fgsearch retrain writes")
-    names = model_names(home)
+    names = home.models()
     near = get_close_matches(given, names, n=1, cutoff=0.4)
     there = f"there are {', '.join(names)}" if names else f"{home.path} holds none yet: fgsearch retrain best.yaml"
     raise InputError(f"'{given}' is no model; " + (f"did you mean '{near[0]}'?" if near else there))
