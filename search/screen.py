@@ -42,7 +42,7 @@ SHORT = {
 def preparing(console: Console) -> Iterator[Progress]:
     """Show the preparation's progress; it stays on the screen once complete."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
         TimeElapsedColumn(),

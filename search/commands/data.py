@@ -1,6 +1,5 @@
 """`fgsearch data`: what a folder of images holds, and how to get a published data set."""
 
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from search.console import aside, open_console
 from search.errors import InputError
 from search.home import Home
 
@@ -40,8 +40,8 @@ def check(
     from search.data.check import check_data
     from search.screen import Steps, preparing
 
-    out = _console()
-    with preparing(Console(stderr=True, quiet=not sys.stderr.isatty())) as progress:
+    out = open_console()
+    with preparing(aside()) as progress:
         steps = Steps(progress)
         found = check_data(root, None if dataset == "auto" else dataset, Home.find(home).cache, steps)
     out.print_json(data=found.document()) if as_json else out.print(found.view(), soft_wrap=True)
@@ -64,7 +64,7 @@ def fetch(
     from search.data.fetch import SOURCES
     from search.data.fetch import fetch as run
 
-    out, source = _console(), SOURCES[name]
+    out, source = open_console(), SOURCES[name]
     there, here = url or source.url, to / source.folder
     out.print(f"{source.title}: {source.size / 1e9:.2f} GB from {there} to {here}", soft_wrap=True)
     with _bytes(out) as progress:
@@ -72,10 +72,6 @@ def fetch(
     out.print(f"{root} is complete", soft_wrap=True)
     out.print(f"  check    fgsearch data check {root}", soft_wrap=True)
     out.print(f"  search   fgsearch launch spaces/{source.space} --set data.root={root}", soft_wrap=True)
-
-
-def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """`fgsearch new`: from a folder of one's own images to a space file and the next command."""
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from search.commands.options import HomeOption, home_option, out
+from search.console import aside
 from search.errors import InputError, writing
 from search.home import Home
 
@@ -33,7 +32,7 @@ def new(
     place, to = Home.find(home), to or Path(f"{_name(folder)}.yaml")
     if to.exists():
         raise InputError(f"{to}: is there already; name another file with --out, or delete it")
-    with preparing(Console(stderr=True, quiet=not sys.stderr.isatty())) as progress:
+    with preparing(aside()) as progress:
         found = check_data(folder, None, place.cache, Steps(progress))
     given = facts(found, _gpus())
     out.print(found.view(), soft_wrap=True)

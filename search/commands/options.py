@@ -1,12 +1,11 @@
 """What the commands share: their options, the screen, and what they say at their end."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from search.console import open_console
 from search.errors import writing
 from search.home import Home
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from search.history import History
     from search.tracking.store import Store
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+out = open_console()
 
 
 def searches(context: typer.Context, incomplete: str) -> list[str]:

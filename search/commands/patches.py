@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from search.console import open_console
 from search.errors import InputError
 from search.home import Home
 
@@ -69,7 +69,7 @@ def extract(
         dataset.value, root, sets or (), patches=require_method(method), patch_backbone=backbone,
         patches_per_image=count,
     )
-    screen = Console(highlight=False)
+    screen = open_console()
     splits: list[Split] = ["train", "test"] if split is Part.both else ["test" if split is Part.test else "train"]
     for path in extract_to(out, config, splits, Home.find(home).cache, screen):
         screen.print(f"{path}: {count} boxes an image by {method}", soft_wrap=True)
@@ -97,7 +97,7 @@ def import_(
     cache = Home.find(home).cache
     patches = import_released(file, out, configure(dataset.value, root, sets or ()), of, cache, count)
     n, each = patches.scores.shape
-    Console(highlight=False).print(f"{out}: {each} released boxes for each of {n} {of} images", soft_wrap=True)
+    open_console().print(f"{out}: {each} released boxes for each of {n} {of} images", soft_wrap=True)
 
 
 @app.command(epilog="Example: fgsearch patches check boxes/train.npz --root data/CUB_200_2011 --json")
@@ -111,7 +111,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a patch file holds; with its images, whether it is theirs and how good its boxes are."""
-    opened, screen = _open(file, dataset, root, count, sets, home), Console(highlight=False)
+    opened, screen = _open(file, dataset, root, count, sets, home), open_console()
     screen.print_json(data=opened.document()) if as_json else screen.print(opened.view())
 
 
@@ -131,7 +131,7 @@ def show(
     if root is None and dataset is not Data.finches:
         raise InputError("--root: give the folder of the images the boxes are of")
     draw(_open(file, dataset, root, count, sets, home), out)
-    Console(highlight=False).print(f"{out}", soft_wrap=True)
+    open_console().print(f"{out}", soft_wrap=True)
 
 
 def _open(

@@ -1,14 +1,13 @@
 """`fgsearch report`: a search on one page."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from search.commands.options import HomeOption, Name, UriOption, open_store, out
+from search.console import aside
 from search.home import Home
 
 
@@ -35,8 +34,8 @@ def report(
 
     place, begun = Home.find(home), time.monotonic()
     if watch:
-        follow(place, name, to, every, lambda line: out.print(line, soft_wrap=True, markup=False))
-    with preparing(Console(stderr=True, quiet=not sys.stderr.isatty())) as progress:
+        follow(place, name, to, every, lambda line: out.print(line, soft_wrap=True))
+    with preparing(aside()) as progress:
         path = write_report(place, name, to, images=images, progress=Steps(progress))
     out.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - begun:.1f} s", soft_wrap=True)
     if log:
@@ -51,6 +50,6 @@ def _log(place: Home, name: str, path: Path, tracking_uri: str | None) -> None:
     try:
         where = attach_report(place, name, path, store)
     except StoreError as error:
-        out.print(f"{error}; the report itself is written", soft_wrap=True, markup=False)
+        out.print(f"{error}; the report itself is written", soft_wrap=True)
     else:
-        out.print(f"  kept with its run in MLflow: {where}", soft_wrap=True, markup=False)
+        out.print(f"  kept with its run in MLflow: {where}", soft_wrap=True)

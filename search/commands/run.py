@@ -72,7 +72,7 @@ def logs(
     for fact in facts(place.journal(name), lambda: follow and is_active(place, name)):
         if fact is not None:
             objective = fact.space["search"]["objective"] if fact.fact == "opened" else objective
-            out.print(line(fact, objective), soft_wrap=True, markup=False)
+            out.print(line(fact, objective), soft_wrap=True)
         elif not follow:
             break
 
@@ -202,7 +202,7 @@ def _driver_logs(home: Home, name: str, *, follow: bool) -> None:
     jobs = Jobs(made.address)
     with suppress(KeyboardInterrupt):
         for said in jobs.follow(made.id) if follow else [jobs.logs(made.id)]:
-            out.print(said, end="", soft_wrap=True, markup=False)
+            out.print(said, end="", soft_wrap=True)
 
 
 def _space(home: Home, name: str) -> "Space":

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from search.console import open_console
 from search.errors import InputError
 from search.home import Home
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     epilog="Example: fgsearch services up",
     no_args_is_help=True,
 )
-out = Console(highlight=False, soft_wrap=True)
+out = open_console(soft_wrap=True)
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="Folder of the services.", show_default="./fgsearch-home")

@@ -1,14 +1,13 @@
 """`fgsearch predict`, `explain`, `export-onnx`: what a retrained model is used for."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from search.commands.options import HomeOption, JsonOption, UriOption, open_store, out
+from search.console import aside
 from search.errors import InputError, writing
 from search.home import Home
 
@@ -46,8 +45,7 @@ def predict(
     if as_json and as_csv:
         raise InputError("--json and --csv: give one of them")
     files, saved = image_files(images), _open(model, home, tracking_uri)
-    aside = Console(stderr=True, highlight=False, quiet=not sys.stderr.isatty())
-    with preparing(aside) as progress:
+    with preparing(aside()) as progress:
         found = list(predictions(saved.classifier, files, Steps(progress)))
     told = [each for each in found if isinstance(each, Prediction)]
     if as_json:
@@ -86,7 +84,7 @@ def explain(
     from search.screen import Steps, preparing
 
     files, saved = image_files(images), _open(model, home, tracking_uri)
-    with preparing(Console(stderr=True, highlight=False, quiet=not sys.stderr.isatty())) as progress:
+    with preparing(aside()) as progress:
         told, unusable = explain_to(to, saved.classifier, files, Steps(progress))
     for path, words in told:
         out.print(f"{path}: {words}", soft_wrap=True)

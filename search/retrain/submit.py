@@ -99,7 +99,7 @@ def _submit(
 def _follow(order: Order, jobs: Jobs, console: Console) -> None:
     try:
         for said in jobs.follow(order.id):
-            console.print(said, end="", soft_wrap=True, markup=False)
+            console.print(said, end="", soft_wrap=True)
     except KeyboardInterrupt:
         console.print(f"{order.id}: goes on")
         return

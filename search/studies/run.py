@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from search.console import open_console
 from search.errors import writing
 from search.history import History
 from search.home import Home
@@ -41,7 +42,7 @@ def run_study(
         stores.append(open_store())
         return stores[0]
 
-    shown = Console(stderr=True) if as_json else console
+    shown = open_console(stderr=True) if as_json else console
     history = launch(space, search_name, home, opened, shown)
     found = table(study, space, history, home.search(search_name) / "predictions")
     if as_json:

@@ -253,3 +253,17 @@ def test_the_shipped_spaces_are_in_the_readme() -> None:
     readme = (SPACES.parent / "README.md").read_text()
     for path in SPACES.glob("*.yaml"):
         assert path.name in readme
+
+
+def test_brackets_in_a_name_are_no_markup(here, fgsearch, monkeypatch) -> None:
+    (here / "birds [old]").mkdir()
+    monkeypatch.chdir(here / "birds [old]")
+    _, said, _ = fgsearch("list")
+    assert said.startswith(f"{here}/birds [old]/fgsearch-home holds no search yet")
+
+
+def test_the_optuna_storage_is_followed_by_what_opens_it(here, fgsearch) -> None:
+    searched(here)
+    status, said, _ = fgsearch("export", "tiny", "--optuna", "search.db")
+    assert status == 0
+    assert said.splitlines()[-1] == "  open     optuna-dashboard sqlite:///search.db    pip install 'fgsearch[dashboard]'"
