@@ -27,11 +27,12 @@ from search.export.environment import differences, here
 from search.export.files import Packed, unpack
 from search.history import load, space_of
 from search.home import Home
-from search.journal import Journal, OpenedTest, now
+from search.journal import OpenedTest, now
 from search.manifest import changes, difference
 from search.models.folder import keep_model
 from search.models.registry import Version, register
-from search.retrain.seeds import Unfinished, train_seeds, unfinished
+from search.retrain.opening import record_opening
+from search.retrain.seeds import train_seeds, unfinished
 from search.screen import Steps, preparing
 from search.tracking import run as mlflow_run
 from search.tracking.run import StoreError
@@ -92,7 +93,8 @@ def retrain(
             train = _train_data(packed, config, home, folder, Steps(progress), console)
             kept.begin(config, train, here(), console)
             runs = train_seeds(config, seeds, whole(train), kept, progress, console)
-        _record_opening(bundle, tuple(seeds), int(images.rows("test").size), kept, home, console)
+        opened = OpenedTest(trial=bundle.origin.trial, seeds=tuple(seeds), images=int(images.rows("test").size))
+        record_opening(kept.opening(opened), bundle.origin.search, home, folder, console)
         with preparing(console) as progress:
             test = prepare(config, home.cache, "test", Steps(progress), best_device())
         result = Result(bundle, tuple(seeds), tuple(run.test(test) for run in runs), len(test.labels), folder)
@@ -173,39 +175,14 @@ def _train_data(
     return train
 
 
-def _record_opening(
-    bundle: Bundle, seeds: tuple[int, ...], images: int, kept: Unfinished, home: Home, console: Console,
-) -> None:
-    """Write that the test split is opened before it is: into the search's journal, or beside the model without one.
-
-    A retrain that was killed after that does not write it again: it is the same look.
-    """
-    name = bundle.origin.search
-    fact = kept.opening(OpenedTest(trial=bundle.origin.trial, seeds=seeds, images=images))
-    if name not in home.names():
-        path = model_folder(bundle, home) / "test-opened.jsonl"
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a+") as file:
-                file.seek(0)
-                if (line := fact.model_dump_json() + "\n") not in file.readlines():
-                    file.write(line)
-    else:
-        path = home.journal(name)
-        before = [opened for opened in load(path).tests if opened != fact]
-        if fact not in load(path).tests:
-            with Journal(path) as journal:
-                journal.append(fact)
-        if before:
-            console.print(f"note: test was opened before, {len(before)} times, last on {before[-1].at:%Y-%m-%d %H:%M}")
-    console.print(f"test opened (recorded in {path})", soft_wrap=True)
-
-
 def _save(result: Result, runs: list[Run]) -> None:
     with writing(result.folder):
         result.folder.mkdir(parents=True, exist_ok=True)
-        for seed, run in zip(result.seeds, runs, strict=True):
-            run.save(result.folder / f"seed{seed}.safetensors")
+        kept = [result.folder / f"seed{seed}.safetensors" for seed in result.seeds]
+        for path, run in zip(kept, runs, strict=True):
+            run.save(path)
+        for path in set(result.folder.glob("seed*.safetensors")) - set(kept):
+            path.unlink()  # of an earlier retrain with more seeds
         write_bundle(result.bundle, result.folder / "bundle.yaml")
         seeds = [str(seed) for seed in result.seeds]
         measured = {f"test/{m}": dict(zip(seeds, result.values(m), strict=True)) for m in result.measures}

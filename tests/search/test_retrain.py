@@ -110,6 +110,15 @@ def test_every_seed_is_trained_and_tested_and_the_opening_recorded(bundle, home)
     assert json.loads(line)["seeds"] == [0, 1]
 
 
+def test_another_retrain_says_how_often_test_was_opened_and_leaves_no_seed_of_the_one_before(bundle, home) -> None:
+    assert "opened before" not in said_by(bundle, home)
+    list_of_openings = home.path / "models" / "pets-3" / "test-opened.jsonl"
+    list_of_openings.write_text(list_of_openings.read_text() + '{"kind": "opened_te')  # killed while it wrote
+    assert len(list(run(bundle, home, seeds=3).folder.glob("seed*.safetensors"))) == 3
+    assert "note: test was opened before: 2 times, last on 20" in said_by(bundle, home)
+    assert [file.name for file in (home.path / "models" / "pets-3").glob("seed*")] == ["seed0.safetensors"]
+
+
 def test_a_global_stream_alone_reports_nothing_local(bundle, home) -> None:
     held = read_bundle(bundle)
     alone = {**held.settings, "model.local_stream": "none", "model.hidden_size": 512, "model.time_steps": 10}
