@@ -56,7 +56,7 @@ def heatmap_figure(
         _bare(row[0]).imshow(patch)
         if truth is not None:
             _draw_box(row[0], truth[number], size)
-        row[0].set_title(name, fontsize="small", loc="left")
+        row[0].set_title(name, fontsize="small", loc="left", y=1)
         for axes, step in zip(row[1:], steps, strict=True):
             draw_heat(_bare(axes), patch, of_image[step - 1])
             _mark(axes, step, right=bool(right[step - 1]))
@@ -172,7 +172,7 @@ def _draw_box(axes: Axes, box: np.ndarray, size: int) -> None:
 
 
 def _mark(axes: Axes, step: int, *, right: bool) -> None:
-    axes.set_title(f"t = {step} {'✓' if right else '✗'}", fontsize="medium", color=BLUE if right else VERMILION)
+    axes.set_title(f"t = {step} {'✓' if right else '✗'}", fontsize="medium", color=BLUE if right else VERMILION, y=1)
 
 
 def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray, Axes]:
@@ -184,7 +184,8 @@ def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray, Axes]:
     figure = new_figure(width, height)
     figure.set_layout_engine("none")
     edges = {"left": 0.1 / width, "right": 1.5 * columns / width, "bottom": 0.12 / height, "top": 1 - 0.42 / height}
-    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "wspace": 0.07, "hspace": 0.29})
+    bare, gaps = {"xticks": (), "yticks": ()}, {"wspace": 0.07, "hspace": 0.29}
+    grid = figure.subplots(rows, columns, squeeze=False, subplot_kw=bare, gridspec_kw={**edges, **gaps})
     return figure, grid, figure.add_axes(((1.5 * columns + 0.15) / width, 0.2, 0.15 / width, 0.6))
 
 

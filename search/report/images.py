@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from fgmodel.cache import Frames
@@ -34,6 +35,7 @@ from search.space import Space
 EACH = 4           # images told right, and as many told wrong
 PAIRS = 4          # of classes
 SIDE = 170         # pixels of a picture
+DPI = 90
 PATIENCE = 30.0    # seconds that predicting, or computing again what a cache lost, may take
 VALIDATING = 0.25  # of an epoch's time, at most: forward only, and on fewer images than are trained on
 
@@ -140,7 +142,8 @@ def _heatmaps(held: Predicted, chosen: np.ndarray, looks: Looks, places: np.ndar
     names = [held.name(a) if a == b else f"{held.name(a)}\ntaken for {held.name(b)}" for a, b in said]
     maps, correct, file = looks.maps[places], looks.right[places], BytesIO()
     figure = heatmap_figure(looks.pictures[places], torch.from_numpy(maps), correct, names)
-    figure.savefig(file, format="png", dpi=90)
+    figure.set_dpi(DPI)
+    FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]  # savefig draws twice
     text = heatmap_text(correct, [name.replace("\n", ", ") for name in names]) + _coarse(*maps.shape[2:])
     return Picture(f"Images told {word}. {text}", file.getvalue(), caption=f"Told {word} by the whole model. {text}")
 
