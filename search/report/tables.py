@@ -13,7 +13,7 @@ from fgmodel.intervals import rank_correlation_interval
 from search.forecast import spoken
 from search.history import History, Trial
 from search.importance import Importance, importance_at
-from search.journal import Fact, Launched, Lost
+from search.journal import Fact, Launched, Lost, OpenedTest
 from search.report.page import Grid
 from search.screen import SHORT, ranked
 from search.space import Space
@@ -149,8 +149,9 @@ def cost_table(space: Space, history: History, facts: Sequence[Fact]) -> Grid:
 
 
 def elapsed(facts: Sequence[Fact]) -> float:
-    """Return the seconds in which the search ran: from each launch to the last fact before the next."""
-    spans = (b.at - a.at for a, b in pairwise(facts) if not isinstance(b, Launched))
+    """Return the seconds in which the search ran: from each launch to its last fact; a retrain's are none of its."""
+    its = (fact for fact in facts if not isinstance(fact, OpenedTest))
+    spans = (b.at - a.at for a, b in pairwise(its) if not isinstance(b, Launched))
     return sum(spans, timedelta()).total_seconds()
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from search.home import Home
-from search.journal import Asked, Finished, Journal, Opened
+from search.journal import Asked, Finished, Journal, Launched, Opened, OpenedTest
 from search.report import page as report_page
+from search.report.tables import elapsed
 from search.report.write import attach_report, watch, write_report
 from search.space_file import read_space
 from search.tracking.store import Store
@@ -163,6 +165,19 @@ def test_plotly_is_given_no_markup_of_a_file(tmp_path) -> None:
     names = {trace.get("name") for figure in drawn for trace in figure["data"]}
     assert "&lt;b&gt;x&lt;/b&gt;" in names
     assert "<b>x</b>" not in names
+
+
+def test_a_search_ran_from_each_launch_to_its_last_line_whatever_was_retrained_later() -> None:
+    def at(minute: int) -> datetime:
+        return datetime(2026, 11, 26, 16, minute, tzinfo=UTC)
+
+    def launched(minute: int) -> Launched:
+        return Launched(trials=6, workers=1, version="0.1.0", commit=None, reference={}, data={}, at=at(minute))
+
+    test = OpenedTest(trial=0, seeds=(0,), images=9, at=at(40))
+    facts = [launched(0), Finished(how="stopped", at=at(2)), launched(10), test.model_copy(update={"at": at(12)}),
+             Finished(how="complete", at=at(15)), test]
+    assert elapsed(facts) == 60 * (2 + 5)
 
 
 def test_a_list_of_rows_is_reported_without_what_only_a_search_has(tmp_path) -> None:
