@@ -36,8 +36,9 @@ def up(
     with out.status(f"starting {nodes} nodes …"):
         there = start(place.path, _each("cpus", cpus, nodes), _each("gpus", gpus, nodes), port)
     _show(there)
-    out.print(f"  launch   fgsearch launch spaces/finches.yaml --address {there.address}{home_option(place)}")
-    out.print(f"  end      fgsearch cluster down{home_option(place)}")
+    option = home_option(place)
+    out.print(f"  launch   fgsearch launch spaces/finches.yaml --address {there.address}{option}", soft_wrap=True)
+    out.print(f"  end      fgsearch cluster down{option}", soft_wrap=True)
 
 
 @app.command("status", epilog="Example: fgsearch cluster status --json")

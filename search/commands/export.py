@@ -65,7 +65,7 @@ def _file(place: Home, name: str, to: Path, trial: int | None) -> None:
     from search.export.best import export as write
 
     made = write(place, name, to, trial)
-    out.print(f"{to}: trial #{made.origin.trial} of {name}, {made.origin.said()}")
+    out.print(f"{to}: trial #{made.origin.trial} of {name}, {made.origin.said()}", soft_wrap=True)
     out.print(f"  retrain  fgsearch retrain {to}{home_option(place)}", soft_wrap=True)
 
 
@@ -75,7 +75,8 @@ def _bundle(place: Home, name: str, to: Path, trial: int | None, root: str | Non
 
     with preparing(out) as progress:
         made = export_bundle(place, name, to, trial, root, Steps(progress))
-    out.print(f"{to}: trial #{made.origin.trial} of {name} with all that repeats it, {made.origin.said()}")
+    trial_said = f"trial #{made.origin.trial} of {name} with all that repeats it, {made.origin.said()}"
+    out.print(f"{to}: {trial_said}", soft_wrap=True)
     out.print(f"  retrain  fgsearch retrain {to}    here or elsewhere; --root FOLDER: where the images lie there",
               soft_wrap=True)
 

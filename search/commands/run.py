@@ -176,7 +176,8 @@ def _watch(space: "Space", name: str, home: Home, made: "Submission", tracking_u
     try:
         history = watch(home, name, space, out, lambda: jobs.active(made.id))
     except KeyboardInterrupt:
-        out.print(f"{name}: goes on; fgsearch logs {name} --follow watches it, fgsearch stop {name} ends it")
+        said = f"{name}: goes on; fgsearch logs {name} --follow watches it, fgsearch stop {name} ends it"
+        out.print(said, soft_wrap=True)
         return
     if history.finished is None:
         raise InputError(last_line(jobs.logs(made.id)) or f"{made.id}: ended without a word")
@@ -188,7 +189,7 @@ def _tell_end(space: "Space", history: "History", steps: list[str]) -> None:
     """Say how a search ended; a script reads from the status whether it was stopped."""
     from search.screen import ending
 
-    out.print(ending(space, history, steps))
+    out.print(ending(space, history, steps), soft_wrap=True)  # a command is copied whole
     if history.finished and history.finished.how == "stopped":
         raise typer.Exit(130)
 

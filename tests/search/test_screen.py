@@ -4,9 +4,11 @@ from io import StringIO
 from itertools import pairwise
 
 import pytest
+import typer
 from rich.console import Console
 
 from search import screen
+from search.commands import run
 from search.forecast import expected_epochs, seconds_left, spoken
 from search.history import History, Trial
 from search.journal import now
@@ -60,6 +62,19 @@ def test_the_ending_names_the_best_the_reference_and_the_next_steps(space, dispa
     assert "complete: best #" in said
     assert "*#0, the thesis' values" in said
     assert "  export   fgsearch export finches" in said
+
+
+def test_the_command_that_goes_on_is_one_line_however_narrow_the_terminal(space, dispatching, monkeypatch) -> None:
+    dispatcher = dispatching(space)
+    train(dispatcher, dispatcher.next())
+    dispatcher.finish("stopped")
+    go_on = "go on    fgsearch launch spaces/finches.yaml --name mine --set search.finalists=0 --set search.trials=4"
+    monkeypatch.setattr(run, "out", Console(file=StringIO(), width=60))
+    with pytest.raises(typer.Exit):
+        run._tell_end(space, dispatcher.history, [go_on])
+    lines = run.out.file.getvalue().splitlines()
+    assert f"  {go_on}" in lines   # to be copied
+    assert all(len(line) <= 60 for line in lines[:3])   # the table keeps to it
 
 
 def test_an_ending_without_a_finished_rung_says_so(space, dispatching) -> None:
