@@ -13,6 +13,7 @@ from search.errors import InputError
 from search.history import History
 from search.journal import Fact, read
 
+MODEL = "model.safetensors"  # fgmodel.saved.FILE, which takes torch's seconds to import: TAB would wait for it
 SEARCH_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -56,8 +57,8 @@ class Home:
         return sorted(journal.parent.name for journal in journals if _begun(journal))
 
     def models(self) -> list[str]:
-        """Return every model that was retrained here."""
-        return sorted({file.parent.name for file in (self.path / "models").glob("*/*.safetensors")})
+        """Return every model that was retrained here, to its end."""
+        return sorted(file.parent.name for file in (self.path / "models").glob(f"*/{MODEL}"))
 
     def history(self, name: str) -> History:
         """Return what a search's journal says; raises InputError naming the nearest search when there is none."""

@@ -27,6 +27,8 @@ def test_completion_is_installed_into_the_home_and_completes(tmp_path) -> None:
     MadeSearch(home.journal("finches"), read_space(ROOT / "spaces" / "finches.yaml", [])).journal.close()
     (home.path / "models" / "finches-22").mkdir(parents=True)
     (home.path / "models" / "finches-22" / "model.safetensors").touch()
+    (home.path / "models" / "finches-4").mkdir()
+    (home.path / "models" / "finches-4" / "seed0.safetensors").touch()   # a retrain that was killed: no model yet
     environment = {**os.environ, "HOME": str(tmp_path), "FGSEARCH_HOME": str(home.path), "SHELL": "/bin/bash", "PATH": path}
 
     def bash(line: str) -> str:
