@@ -180,8 +180,8 @@ class Services:
 
     def _command(self, settings: Settings) -> list[str]:
         files = settings.artifacts or str(self.folder / "artifacts")
-        return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", settings.host,
-                "--port", str(settings.port), "--workers", str(settings.workers), "--serve-artifacts",
+        return [sys.executable, "-m", "mlflow", "server", "--app-name", "fgsearch-login", "--host",
+                settings.host, "--port", str(settings.port), "--workers", str(settings.workers), "--serve-artifacts",
                 "--artifacts-destination", files, "--uvicorn-opts=--no-access-log"]
 
     def _environment(self, settings: Settings) -> dict[str, str]:

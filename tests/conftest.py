@@ -111,7 +111,6 @@ def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Return a page of which a picture is kept, where nothing it asks for may be missing and no script may fail."""
     opened = browser.new_page(viewport={"width": 1600, "height": 1100})
     opened.set_default_timeout(60_000)
-    opened.add_init_script("try { localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true') } catch {}")  # in the way
     broken: list[str] = []
     opened.on("response", lambda r: broken.append(f"{r.status} {r.url}") if r.status >= 400 and "users/current" not in r.url else None)
     opened.on("pageerror", lambda error: broken.append(str(error)))

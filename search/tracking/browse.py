@@ -49,8 +49,8 @@ def landing(home: Home, store: Store, name: str | None) -> dict[str, str]:
 def serve(uri: str, artifacts: Path, port: int, console: Console, pages: dict[str, str], *, show: bool) -> None:
     """Serve the pages until interrupted, and show the first; raises InputError when the port is taken."""
     _require_free(port)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    command += ["--default-artifact-root", str(artifacts)]
+    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "fgsearch", "--host", HOST, "--port", str(port)]
+    command += ["--workers", "1", "--default-artifact-root", str(artifacts)]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     quiet["MLFLOW_BACKEND_STORE_URI"] = uri  # it may hold a password, and a command line is everyone's to read
     server = subprocess.Popen(  # noqa: S603 our own interpreter

@@ -7,7 +7,6 @@ and charts under names a person understands. `search.tracking.store` writes both
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -110,9 +109,10 @@ def description(
 
     `runs` are the ids of MLflow's runs by trial, its own under None; `figures` those of `FIGURES` that are drawn.
     """
-    links = _links(history, search, experiment, runs)
-    parts = [f"### {_escaped(asked(space))}", _answer(space, history, experiment, runs)]
-    parts += [f"{_standing(space, history)} {links}", _settings(space, history), _pictures(runs[None], figures)]
+    glance = f"{_answer(space, history, experiment, runs)} {_standing(space, history)}"
+    glance += f" {_links(history, search, experiment, runs)}"
+    parts = [f"**{_escaped(asked(space))}**", glance]  # four lines are shown before one asks for more
+    parts += [_sure(space, history), _settings(space, history), _pictures(runs[None], figures)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -124,22 +124,27 @@ def _answer(space: Space, history: History, experiment: str, runs: Mapping[int |
     value = best.at(best.rung, space.search.objective)
     said = f"**Best: trial {link}**, {SPOKEN[space.search.objective]} **{value:.3f}** after {best.rung} epochs"
     race = next((c for c in confirm.confirmed(space.search, history) if c.trial is best), None)
-    said += f"; trained again: **{race.said()}**." if race else "."
+    return f"{said}; trained again: **{race.said()}**." if race else f"{said}."
+
+
+def _sure(space: Space, history: History) -> str:
+    """Return how sure the answer is, and what was trained for it."""
     over = verdict(space, history) if history.finished else None
-    return f"{said} {over.sure}" if over else said
+    return f"{over.sure if over else ''} Trained: {_trained(space, history)}.".strip()
 
 
 def _standing(space: Space, history: History) -> str:
     search, finished = space.search, history.finished
     state = "Running" if finished is None else "Complete" if finished.how == "complete" else "Stopped"
-    states = Counter(history.state(t, search.epochs) for t in history.candidates)
-    reached = sum(t.rung >= search.epochs for t in history.candidates)
+    failed = sum(history.state(t, search.epochs) == "failed" for t in history.candidates)
+    return f"**{state}**: {len(history.candidates)} of {search.trials} trials{f', {failed} failed' if failed else ''}."
+
+
+def _trained(space: Space, history: History) -> str:
+    reached = sum(t.rung >= space.search.epochs for t in history.candidates)
     again = sum(t.repeats is not None for t in history.trials.values())
-    parts = [f"{len(history.candidates)} of {search.trials} trials"]
-    parts += [f"{reached} at the last rung ({search.epochs} epochs)"]
-    parts += [f"{states['failed']} failed"] if states["failed"] else []
-    parts += [f"{again} repeats of finalists"] if again else []
-    return f"**{state}**: {', '.join(parts)}."
+    to_the_end = f"{reached} of the trials to the last rung ({space.search.epochs} epochs)"
+    return f"{to_the_end}, {again} repeats of finalists" if again else to_the_end
 
 
 def _settings(space: Space, history: History) -> str:
@@ -159,8 +164,8 @@ def _setting(trial: Trial | None, name: str) -> str:
 
 
 def _links(history: History, search: str, experiment: str, runs: Mapping[int | None, str]) -> str:
-    every = f"[all trials, best first]({list_path(experiment, search)})"
-    charts = f"[their curves and heatmaps]({list_path(experiment, search, charts=True)})"
+    every = f"[trials, best first]({list_path(experiment, search)})"
+    charts = f"[curves and heatmaps]({list_path(experiment, search, charts=True)})"
     links = [every, charts]
     if REFERENCE in runs and REFERENCE in history.trials:
         links.append(f"[the thesis' values, #0]({run_path(experiment, runs[REFERENCE])})")

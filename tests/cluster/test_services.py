@@ -94,8 +94,8 @@ def test_down_ends_every_process_and_up_brings_everything_back(services):
 
 
 ROUTES = """
-from mlflow.server.auth import create_app
-app = create_app()
+from cluster.mlflow_app import with_login
+app = with_login()
 flask = app
 for route in getattr(app, "routes", []):
     inner = getattr(route, "app", None)
@@ -136,6 +136,17 @@ def test_a_name_that_was_not_allowed_is_turned_away(services):
     with socket.create_connection(("127.0.0.1", services.settings().port)) as client:
         client.sendall(b"GET /api/2.0/mlflow/users/list HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
         assert client.recv(100).split()[1] == b"403"
+
+
+@slow
+def test_whoever_logs_in_for_the_first_time_finds_no_assistant_over_the_page(services, browser):
+    admin = services.server()
+    page = browser.new_page(http_credentials={"username": admin.user, "password": admin.password})
+    page.goto(f"{services.url}/#/experiments")
+    page.get_by_text(EXPERIMENT).first.wait_for()
+    page.wait_for_function("Object.keys(localStorage).some(key => key.startsWith('mlflow.assistant.chat'))")  # it is there
+    assert page.get_by_label("Send message").count() == 0
+    page.close()
 
 
 @slow

@@ -87,10 +87,23 @@ def test_a_searchs_page_answers_its_question_and_shows_its_figures(page, address
     assert page.get_by_text("13 of 13 trials").is_visible()
 
 
+@pytest.mark.parametrize("width", [1280, 1600])
+def test_whoever_opens_it_for_the_first_time_has_the_search_at_a_glance(page, address, told, width) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{address}/{run_path(told['experiment'], told['runs'][None].id)}")
+    more = page.get_by_text("Show more").first
+    more.wait_for()
+    page.wait_for_function("Object.keys(localStorage).some(key => key.startsWith('mlflow.assistant.chat'))")  # it is there
+    assert page.get_by_label("Send message").count() == 0, "MLflow's assistant is shut"
+    for said in ("Which loss weights", "Best: trial", "13 of 13 trials", "trials, best first", "curves and heatmaps"):
+        shown = page.get_by_text(said).first.bounding_box()
+        assert shown["y"] + shown["height"] <= more.bounding_box()["y"], said
+
+
 def test_the_link_on_it_lists_the_trials_best_first(page, address, told) -> None:
     page.goto(f"{address}/{run_path(told['experiment'], told['runs'][None].id)}")
     page.get_by_text("Show more").first.click()
-    page.goto(f"{address}/{page.get_by_role('link', name='all trials, best first').get_attribute('href')}")
+    page.goto(f"{address}/{page.get_by_role('link', name='trials, best first').get_attribute('href')}")
     rows = page.locator(".ag-pinned-left-cols-container .ag-row")
     rows.nth(12).wait_for()
     shown = sorted((int(row.get_attribute("row-index")), row.get_by_role("link").first.inner_text()) for row in rows.all())

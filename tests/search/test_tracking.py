@@ -209,17 +209,17 @@ def test_a_search_is_one_parent_run_with_a_child_a_trial(book, store, tmp_path):
 def test_the_searchs_description_asks_answers_and_leads_on(book, store, tmp_path):
     replay(book.launch().write(*a_whole_search()).path, SPACE, store)
     note = tags(tmp_path, "finches-1")["mlflow.note.content"]
-    assert note.startswith("### Which margin serves best?\n\n**Best: trial [#1](#/experiments/")
+    assert note.startswith("**Which margin serves best?**\n\n**Best: trial [#1](#/experiments/")
     assert "/runs/#1?" in note, "dump calls runs by their names"
-    for said in ("validation accuracy **0.730** after 3 epochs", "**Complete**: 3 of 4 trials, 1 at the last rung (3 epochs), 1 failed.",
-                 "| margin (`loss.margin`) | &emsp; 0.25 | &emsp; 0 |", "[all trials, best first](", "![Values from rung to rung](get-artifact?path=figures%2Frungs.png"):
+    for said in ("validation accuracy **0.730** after 3 epochs", "**Complete**: 3 of 4 trials, 1 failed.", "Trained: 1 of the trials to the last rung (3 epochs).",
+                 "| margin (`loss.margin`) | &emsp; 0.25 | &emsp; 0 |", "[trials, best first](", "![Values from rung to rung](get-artifact?path=figures%2Frungs.png"):
         assert said in note
 
 
 def test_a_question_is_shown_as_text_whatever_it_holds(book, store, tmp_path):
     space = replace(SPACE, question="Is <b>5</b> * 3 [bold](http://x)?")
     replay(book.launch().write(*a_whole_search()).path, space, store)
-    assert tags(tmp_path, "finches-1")["mlflow.note.content"].startswith("### Is &lt;b>5&lt;/b> \\* 3 \\[bold\\](http://x)?")
+    assert tags(tmp_path, "finches-1")["mlflow.note.content"].startswith("**Is &lt;b>5&lt;/b> \\* 3 \\[bold\\](http://x)?**")
 
 
 def test_the_searchs_figures_are_pictures_beside_its_run(book, store, tmp_path):
