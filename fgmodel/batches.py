@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fgmodel.augmentation import DRAWS, Boxes, augment
 from fgmodel.config import DataConfig, ModelConfig, TrialConfig
-from fgmodel.patches import cut
+from fgmodel.data.patches import cut
 from fgmodel.trial_data import TrialData
 
 

@@ -21,10 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from fgmodel import store
-from fgmodel.datasets import Dataset, Split
-from fgmodel.frozen import FrozenTrunk, each_batch, pixels, resized
-from fgmodel.patches import Patches, cut
+from fgmodel.data.datasets import Dataset, Split
+from fgmodel.data.patches import Patches, cut
 from fgmodel.progress import Progress, silent
+from fgmodel.trunks.frozen import FrozenTrunk, each_batch, pixels, resized
 
 STEP = 64   # images between two syncs to disk: what a kill can cost
 

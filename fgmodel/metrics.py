@@ -119,7 +119,7 @@ def measures(
         "val/accuracy_local": result.accuracy_local,
         "val/accuracy_draw_sd": result.accuracy_draw_sd,
         "val/nll": result.nll,
-        "attention/entropy": seen.entropy.mean().item() if seen.alpha.shape[1] else None,
+        "attention/entropy": seen.entropy.mean().item() if seen.alpha.shape[1] > 1 else None,  # T = 1: no spread
         **_by_step("val/accuracy_step", (seen.step_predictions == labels[:, None, None]).float().mean(dim=1)),
         **_by_step("attention/alpha", seen.alpha),
         **_by_step("attention/state_cosine", seen.state_cosine),

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fgmodel.backbones import Backbone, backbone
 from fgmodel.config import ModelConfig, TrialConfig
 from fgmodel.spatial import SpatialStream
 from fgmodel.streams import GlobalStream, LocalStream, NoStream, TrunkStream
+from fgmodel.trunks.backbones import Backbone, backbone
 
 Fusion: TypeAlias = Literal["logits", "probs", "logprobs"]
 AnyLocalStream: TypeAlias = NoStream | TrunkStream | LocalStream | SpatialStream

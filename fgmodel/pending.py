@@ -9,12 +9,12 @@ import torch
 
 from fgmodel.cache import Frames, global_path, local_path, maps_path
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
+from fgmodel.data.patches import read_patches
 from fgmodel.extraction import EXTRACTORS, boxes_path
-from fgmodel.frozen import FrozenTrunk, batch_size
-from fgmodel.patches import read_patches
 from fgmodel.prepare import extraction_trunk, find_patches, stream_trunks
 from fgmodel.trial_data import patch_features, read_record, record_path
+from fgmodel.trunks.frozen import FrozenTrunk, batch_size
 
 TIMED_IMAGES = 4
 

@@ -7,14 +7,14 @@ import numpy as np
 
 from fgmodel.cache import Frames, global_features, local_features, local_maps
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Dataset, Fold, Split, cut_validation, open_dataset, split_hash
+from fgmodel.data.datasets import Dataset, Fold, Split, cut_validation, open_dataset, split_hash
+from fgmodel.data.patches import Patches, read_patches
+from fgmodel.data.released import read_released
 from fgmodel.errors import InputError
 from fgmodel.extraction import EXTRACTORS, extract
-from fgmodel.frozen import FrozenTrunk
-from fgmodel.patches import Patches, read_patches
 from fgmodel.progress import Progress, silent
-from fgmodel.released import read_released
 from fgmodel.trial_data import TrialData, patch_features, read_record, record_path, write_record
+from fgmodel.trunks.frozen import FrozenTrunk
 
 
 def prepare(

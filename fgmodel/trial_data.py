@@ -15,7 +15,7 @@ import numpy as np
 from fgmodel import store
 from fgmodel.arrays import map_npy, read_npz
 from fgmodel.config import ModelConfig, TrialConfig
-from fgmodel.splits import Fold, split_hash
+from fgmodel.data.splits import Fold, split_hash
 
 _OF_THE_MODEL = (
     "global_backbone", "local_backbone", "weights", "freeze_backbones", "drop_last_pool", "local_stride16",

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fgmodel.config import DEFAULTS, TrialConfig
-from fgmodel.datasets import cut_validation, open_dataset
+from fgmodel.data.datasets import cut_validation, open_dataset
+from fgmodel.data.splits import Fold, split_hash
 from fgmodel.pending import Pending, pending
-from fgmodel.splits import Fold, split_hash
 from fgmodel.training import Run
 from fgmodel.trial_data import TrialData, patch_features
 from search.forecast import expected_epochs, spoken

@@ -250,7 +250,7 @@ def convert(
     time_steps: Annotated[int, typer.Option("--time-steps", help="T, which theirs does not hold.", min=1, max=64)] = 10,
 ) -> None:
     """Turn a checkpoint of the authors' released code into a model file of ours (preset `official`)."""
-    from fgmodel.official import convert as write
+    from fgmodel.use.official import convert as write
 
     with writing(to):
         model = write(checkpoint, to, time_steps)

@@ -13,7 +13,7 @@ from search.errors import InputError
 from search.history import History
 from search.journal import Fact, read
 
-MODEL = "model.safetensors"  # fgmodel.saved.FILE, which takes torch's seconds to import: TAB would wait for it
+MODEL = "model.safetensors"  # fgmodel.use.saved.FILE, which takes torch's seconds to import: TAB would wait for it
 SEARCH_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 

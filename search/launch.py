@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cluster.connect import Connection
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
 from search import confirm
 from search.dispatch import Dispatcher
 from search.errors import InputError
@@ -123,7 +123,7 @@ def is_complete(space: Space, history: History) -> bool:
 
 def open_data(config: TrialConfig, home: Home, console: Console) -> "TrialData":
     """Return the data every trial trains on, computed now where the cache lacks it."""
-    from fgmodel.datasets import NOTES  # noqa: PLC0415 torch takes two seconds, in which Ray starts
+    from fgmodel.data.datasets import NOTES  # noqa: PLC0415 torch takes two seconds, in which Ray starts
     from fgmodel.prepare import prepare  # noqa: PLC0415
     from fgmodel.training import best_device  # noqa: PLC0415
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fgmodel import store
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
 from search.errors import InputError
 from search.home import Home
 

@@ -13,10 +13,10 @@ import torch
 from ray.tune import Trainable
 
 from fgmodel import store
+from fgmodel.analysis.looks import SEEN_THROUGH, Glass, open_glass
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError, NoRoomError
 from fgmodel.final import Look, look
-from fgmodel.looks import SEEN_THROUGH, Glass, open_glass
 from fgmodel.prepare import prepare
 from fgmodel.training import Diverged, Run, best_device
 from fgmodel.trial_data import TrialData, whole

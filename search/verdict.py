@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fgmodel.intervals import Interval
+from fgmodel.analysis.intervals import Interval
 from search import confirm
 from search.asha import REFERENCE
 from search.confirm import Confirmed

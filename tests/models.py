@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image
 
 from fgmodel.cache import Frames
-from fgmodel.classifier import Classifier
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
 from fgmodel.extraction.finder import finder
 from fgmodel.prepare import extraction_trunk, prepare, stream_trunks
 from fgmodel.training import Run
 from fgmodel.trial_data import TrialData, whole
+from fgmodel.use.classifier import Classifier
 
 SMALL = {
     "data.dataset": "folders", "data.patches": "peaks", "data.frame_size": 64, "data.image_size": 64, "data.patch_size": 64,

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from fgmodel import store
 from fgmodel.cache import Frames
+from fgmodel.data.patches import Patches, read_patches, to_pixels, write_patches
 from fgmodel.extraction.blind import CENTER, GRID, RANDOM
 from fgmodel.extraction.cam import CAM
 from fgmodel.extraction.ddt import DDT
@@ -18,8 +19,7 @@ from fgmodel.extraction.parts import PARTS
 from fgmodel.extraction.peaks import PEAKS
 from fgmodel.extraction.protopnet import PROTOPNET, PROTOPNET_TRAINED
 from fgmodel.extraction.task import Extractor, Task, enlarged
-from fgmodel.frozen import FrozenTrunk
-from fgmodel.patches import Patches, read_patches, to_pixels, write_patches
+from fgmodel.trunks.frozen import FrozenTrunk
 
 EXTRACTORS: Mapping[str, Extractor] = MappingProxyType({
     "ddt": DDT, "peaks": PEAKS, "cam": CAM, "protopnet": PROTOPNET, "protopnet_trained": PROTOPNET_TRAINED,

@@ -19,8 +19,8 @@ from fgmodel.cache import STEP, Frames, trunk_maps
 from fgmodel.extraction.boxes import heat_boxes
 from fgmodel.extraction.fits import kept_fit
 from fgmodel.extraction.task import Extractor, Fit, Found, Task, in_batches, tensor
-from fgmodel.frozen import FrozenTrunk
 from fgmodel.progress import Progress, silent
+from fgmodel.trunks.frozen import FrozenTrunk
 
 SIZE = 320   # px (thesis.md §9)
 

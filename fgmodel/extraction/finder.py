@@ -10,11 +10,11 @@ import numpy as np
 
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Dataset
+from fgmodel.data.datasets import Dataset
+from fgmodel.data.patches import read_any_patches, to_pixels
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.extraction.task import Fit, Task, enlarged
-from fgmodel.frozen import FrozenTrunk
-from fgmodel.patches import read_any_patches, to_pixels
+from fgmodel.trunks.frozen import FrozenTrunk
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fgmodel.augmentation import DRAWS, augment
-from fgmodel.backbones import backbone
 from fgmodel.cache import Frames, trunk_maps
+from fgmodel.data.splits import Fold
 from fgmodel.extraction.prototypes import PrototypeNet, Seen, similarity
 from fgmodel.extraction.task import tensor
-from fgmodel.frozen import FrozenTrunk, one_thread_each, pixels, resized
 from fgmodel.progress import Progress, silent
-from fgmodel.splits import Fold
+from fgmodel.trunks.backbones import backbone
+from fgmodel.trunks.frozen import FrozenTrunk, one_thread_each, pixels, resized
 
 CLUSTER, SEPARATION, L1 = 0.8, -0.08, 1e-4          # loss weights (§4)
 LR, LR_TRUNK, LR_LAST, DECAY = 3e-3, 1e-4, 1e-4, 1e-3   # Adam; decay of all but prototypes and last layer (§4)

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
-from fgmodel.datasets import Dataset, Split
+from fgmodel.data.datasets import Dataset, Split
+from fgmodel.data.listings import read_lines
+from fgmodel.data.patches import Patches
 from fgmodel.errors import InputError
-from fgmodel.listings import read_lines
-from fgmodel.patches import Patches
 
 COVERED = 0.5   # of the telling part's area
 _FARTHEST = 1e6  # pixels

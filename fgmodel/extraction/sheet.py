@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fgmodel.datasets import Dataset, Split
+from fgmodel.data.datasets import Dataset, Split
+from fgmodel.data.patches import Patches
 from fgmodel.extraction.quality import Truth
-from fgmodel.patches import Patches
 
 SHOWN, COLUMNS, SIDE, GAP = 20, 5, 320, 4
 TRUE = "#FFFFFF"                                                        # with a black edge: seen on any picture

@@ -11,7 +11,7 @@ from search.errors import InputError
 from search.home import Home
 
 if TYPE_CHECKING:
-    from fgmodel.datasets import Split
+    from fgmodel.data.datasets import Split
     from search.data.patches import Opened
 
 app = typer.Typer(

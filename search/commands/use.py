@@ -12,7 +12,7 @@ from search.errors import InputError, writing
 from search.home import Home
 
 if TYPE_CHECKING:
-    from fgmodel.saved import Saved
+    from fgmodel.use.saved import Saved
 
 
 def _models(context: typer.Context, incomplete: str) -> list[str]:
@@ -99,7 +99,7 @@ def export_onnx(
     tracking_uri: UriOption = None,
 ) -> None:
     """Write a model as ONNX, once onnxruntime gives PyTorch's answers: frame and boxes in, probabilities out."""
-    from fgmodel.onnx_file import export_onnx as write
+    from fgmodel.use.onnx_file import export_onnx as write
 
     saved = _open(model, home, tracking_uri)
     with writing(to):

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from fgmodel.config import DataConfig
-from fgmodel.datasets import Dataset, open_dataset
+from fgmodel.data.datasets import Dataset, open_dataset
 from fgmodel.progress import Progress, silent
 from search.errors import InputError
 

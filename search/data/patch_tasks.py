@@ -22,9 +22,9 @@ from cluster.connect import Connection
 from fgmodel import store
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Dataset, Split, open_dataset
+from fgmodel.data.datasets import Dataset, Split, open_dataset
+from fgmodel.data.patches import Patches, read_patches, write_patches
 from fgmodel.extraction import EXTRACTORS, boxes_path, extract
-from fgmodel.patches import Patches, read_patches, write_patches
 from fgmodel.prepare import extraction_trunk
 from search.errors import InputError
 

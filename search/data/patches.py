@@ -15,14 +15,14 @@ from rich.text import Text
 from cluster.connect import Connection
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Dataset, Split, open_dataset
+from fgmodel.data.datasets import Dataset, Split, open_dataset
+from fgmodel.data.patches import Patches, read_any_patches, read_patches, write_patches
+from fgmodel.data.released import read_released
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.extraction.quality import Quality, Truth, known_truth, measure, moved_at_random
 from fgmodel.extraction.sheet import contact_sheet
-from fgmodel.patches import Patches, read_any_patches, read_patches, write_patches
 from fgmodel.pending import boxes_seconds
 from fgmodel.prepare import extraction_trunk
-from fgmodel.released import read_released
 from fgmodel.training import best_device
 from search.data.patch_tasks import find_on_ray, workers
 from search.errors import InputError, writing

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Dataset, Split, cut_validation, open_dataset
+from fgmodel.data.datasets import Dataset, Split, cut_validation, open_dataset
+from fgmodel.data.patches import Patches, write_patches
+from fgmodel.data.splits import Fold, split_hash
 from fgmodel.extraction import EXTRACTORS
-from fgmodel.patches import Patches, write_patches
 from fgmodel.prepare import find_patches
 from fgmodel.progress import Progress, silent
-from fgmodel.splits import Fold, split_hash
 from fgmodel.training import best_device
 from search.errors import InputError
 from search.export.best import chosen

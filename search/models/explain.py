@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fgmodel.classifier import Classifier
-from fgmodel.explanation import explain, explanation_figure, require_steps
-from fgmodel.images import NotAnImage, read_rgb
+from fgmodel.data.images import NotAnImage, read_rgb
 from fgmodel.progress import Progress, silent
+from fgmodel.use.classifier import Classifier
+from fgmodel.use.explanation import explain, explanation_figure, require_steps
 from search.errors import writing
 
 BATCH = 8     # images of which the trunk's maps are in memory

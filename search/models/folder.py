@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fgmodel.cache import Frames
-from fgmodel.classifier import Classifier
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
 from fgmodel.extraction.finder import Finder, finder
 from fgmodel.prepare import extraction_trunk, stream_trunks
-from fgmodel.saved import FILE, About, Saved, read_model, save_model
 from fgmodel.training import Run, best_device
+from fgmodel.use.classifier import Classifier
+from fgmodel.use.saved import FILE, About, Saved, read_model, save_model
 from search.errors import InputError, writing
 from search.export.bundle import Origin
 from search.home import Home

@@ -12,9 +12,9 @@ from PIL import Image
 from rich.table import Table
 from torch import Tensor
 
-from fgmodel.classifier import Answers, Classifier
-from fgmodel.images import NotAnImage, is_image_name, read_rgb
+from fgmodel.data.images import NotAnImage, is_image_name, read_rgb
 from fgmodel.progress import Progress, silent
+from fgmodel.use.classifier import Answers, Classifier
 from search.errors import InputError
 
 BATCH = 64    # images in memory at once

@@ -17,9 +17,9 @@ from typing import Any
 
 import pandas as pd
 
+from fgmodel.data.finches import draw
 from fgmodel.errors import printable
-from fgmodel.finches import draw
-from fgmodel.saved import FILE, About
+from fgmodel.use.saved import FILE, About
 from search.errors import InputError
 from search.export.bundle import Origin, packages
 from search.home import code_version

@@ -13,8 +13,8 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel
 
-from fgmodel.saved import Saved, read_model
 from fgmodel.training import best_device
+from fgmodel.use.saved import Saved, read_model
 from search.errors import InputError
 from search.models.predict import predict, read_bytes
 

@@ -15,13 +15,13 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+from fgmodel.analysis.figures import heatmap_figure, heatmap_text
+from fgmodel.analysis.gradcam import COARSEST
+from fgmodel.analysis.looks import Looks, glass_on
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Dataset, open_dataset
+from fgmodel.data.datasets import Dataset, open_dataset
 from fgmodel.errors import InputError
-from fgmodel.figures import heatmap_figure, heatmap_text
-from fgmodel.gradcam import COARSEST
-from fgmodel.looks import Looks, glass_on
 from fgmodel.metrics import Evaluation
 from fgmodel.pending import pending
 from fgmodel.prepare import prepare

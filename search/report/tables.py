@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from fgmodel.analysis.intervals import rank_correlation_interval
 from fgmodel.config import DEFAULTS
-from fgmodel.intervals import rank_correlation_interval
 from search.forecast import spoken
 from search.history import History, Trial
 from search.importance import Importance, importance_at

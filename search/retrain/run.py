@@ -14,13 +14,13 @@ import torch
 from rich.console import Console
 
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Dataset, open_dataset
+from fgmodel.data.datasets import Dataset, open_dataset
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.metrics import Evaluation
 from fgmodel.prepare import prepare
-from fgmodel.saved import FILE, About
 from fgmodel.training import Run, best_device
 from fgmodel.trial_data import TrialData, whole
+from fgmodel.use.saved import FILE, About
 from search.errors import InputError, writing
 from search.export.bundle import Bundle, write_bundle
 from search.export.environment import differences, here

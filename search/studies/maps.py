@@ -15,14 +15,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fgmodel.attention_record import alpha_by_class_csv, attention_record_figure, attention_record_text, record
-from fgmodel.cache import Frames
-from fgmodel.claim import Areas, answer, measure_areas
-from fgmodel.config import TrialConfig
-from fgmodel.datasets import Dataset, open_dataset
-from fgmodel.errors import InputError
-from fgmodel.extraction.quality import known_truth
-from fgmodel.figures import (
+from fgmodel.analysis.attention_record import alpha_by_class_csv, attention_record_figure, attention_record_text, record
+from fgmodel.analysis.claim import Areas, answer, measure_areas
+from fgmodel.analysis.figures import (
     Curves,
     accuracy_figure,
     accuracy_text,
@@ -31,9 +26,14 @@ from fgmodel.figures import (
     heatmap_figure,
     heatmap_text,
 )
-from fgmodel.gradcam import patch_cells, require_fine, step_maps
-from fgmodel.intervals import mean_interval, null_interval
-from fgmodel.movement import movement_text
+from fgmodel.analysis.gradcam import patch_cells, require_fine, step_maps
+from fgmodel.analysis.intervals import mean_interval, null_interval
+from fgmodel.analysis.movement import movement_text
+from fgmodel.cache import Frames
+from fgmodel.config import TrialConfig
+from fgmodel.data.datasets import Dataset, open_dataset
+from fgmodel.errors import InputError
+from fgmodel.extraction.quality import known_truth
 from fgmodel.posthoc import ModelStates
 from fgmodel.prepare import prepare, stream_trunks
 from fgmodel.progress import Progress, silent

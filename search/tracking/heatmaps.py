@@ -18,8 +18,8 @@ import torch
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
-from fgmodel.gradcam import min_max, upsampled
-from fgmodel.looks import Looks
+from fgmodel.analysis.gradcam import min_max, upsampled
+from fgmodel.analysis.looks import Looks
 from search.tracking.pages import BY_EPOCH, BY_STEP
 
 SIDE, LARGE, HEAD, GAP = 96, 160, 18, 3   # pixels: a picture among all, one step's; the line above; between them
@@ -75,7 +75,7 @@ def one_step(seen: Looks, drawn: np.ndarray, step: int) -> Image.Image:
 
 
 def _heated(seen: Looks, side: int) -> np.ndarray:
-    """Return each map over its grey patch, scaled to 0..1 by itself as in `fgmodel.figures`: n T P P 3."""
+    """Return each map over its grey patch, scaled to 0..1 by itself as in `fgmodel.analysis.figures`: n T P P 3."""
     heat = min_max(upsampled(torch.from_numpy(seen.maps), side)).numpy()           # n T P P  NaN: all zero
     colours = (255 * colormaps["viridis"](np.nan_to_num(heat))[..., :3]).astype(np.float32)
     grey = _pictures(seen, side).mean(axis=3, dtype=np.float32)[:, None, :, :, None]   # n 1 P P 1

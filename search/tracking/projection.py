@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
-from fgmodel.explain import attention_figure
+from fgmodel.analysis.explain import attention_figure
 from search import confirm
 from search.asha import Ladder
 from search.history import History, Trial
@@ -235,7 +235,7 @@ class Projection:
             self._attach_heatmaps(trial, run)
 
     def _attach_heatmaps(self, trial: Trial, run: Run) -> None:
-        from fgmodel.looks import read_looks  # noqa: PLC0415 torch, for who has something to show
+        from fgmodel.analysis.looks import read_looks  # noqa: PLC0415 torch, for who has something to show
         from search.tracking.heatmaps import write_images  # noqa: PLC0415
 
         looks = {}

@@ -33,9 +33,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import resize, resized_crop
 
-from fgmodel.backbones import Backbone, backbone, freeze
 from fgmodel.config import DataConfig, ModelConfig, TrialConfig
 from fgmodel.losses import two_stream_loss
+from fgmodel.trunks.backbones import Backbone, backbone, freeze
 from search.parameter import Parameter
 from search.space import Space
 from search.space_file import read_space

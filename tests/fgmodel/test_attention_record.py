@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fgmodel.attention_record import alpha_by_class_csv, attention_record_figure, attention_record_text, record
+from fgmodel.analysis.attention_record import alpha_by_class_csv, attention_record_figure, attention_record_text, record
 from fgmodel.posthoc import Held, ModelStates
 
 ALPHA = torch.tensor([[[0.25, 0.75]], [[0.5, 0.5]]])             # n R T

@@ -1,7 +1,7 @@
 import torch
 from torch.testing import assert_close
 
-from fgmodel.attention_stats import (
+from fgmodel.analysis.attention_stats import (
     alpha_by_class,
     alpha_by_correct,
     alpha_summary,

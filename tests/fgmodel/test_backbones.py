@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fgmodel.backbones import backbone, freeze
 from fgmodel.errors import InputError
-from fgmodel.timm_trunks import lite0_classifier
+from fgmodel.trunks.backbones import backbone, freeze
+from fgmodel.trunks.timm_trunks import lite0_classifier
 
 
 def test_an_albatross_is_one_to_the_classifier_that_ships_in_a_package(cub10):

@@ -13,10 +13,10 @@ from PIL import Image
 from fgmodel import store
 from fgmodel.cache import Frames, global_features, local_features, local_maps
 from fgmodel.config import DataConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
+from fgmodel.data.patches import Patches, cut
 from fgmodel.errors import InputError
-from fgmodel.frozen import FrozenTrunk, pixels, resized
-from fgmodel.patches import Patches, cut
+from fgmodel.trunks.frozen import FrozenTrunk, pixels, resized
 
 ROWS, STEP = 40, 4
 BUILD = """

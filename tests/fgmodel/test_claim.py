@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fgmodel.claim import Areas, answer, measure_areas, trends
+from fgmodel.analysis.claim import Areas, answer, measure_areas, trends
 from fgmodel.streams import LocalStream
 
 FALLS = np.array([[0.6, 0.5, 0.4]] * 8)

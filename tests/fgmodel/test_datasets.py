@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from fgmodel.config import DataConfig
-from fgmodel.datasets import cut_validation, open_dataset, split_hash
+from fgmodel.data.datasets import cut_validation, open_dataset, split_hash
+from fgmodel.data.images import NotAnImage, read_rgb
 from fgmodel.errors import InputError
-from fgmodel.images import NotAnImage, read_rgb
 
 
 def cub(root, **more):
@@ -260,7 +260,7 @@ def test_a_file_that_may_not_be_read_is_named(tiny_cub, tmp_path):
     (tiny_cub / "images" / "001.Wren" / "Wren_0.png").chmod(0)
     script = (
         "import os, sys\n"
-        "from fgmodel.images import NotAnImage, read_rgb\n"
+        "from fgmodel.data.images import NotAnImage, read_rgb\n"
         "from pathlib import Path\n"
         "if os.geteuid() == 0: os.seteuid(65534)\n"
         "try: read_rgb(Path(sys.argv[1]))\n"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fgmodel.classifier import Classifier, Seen
 from fgmodel.config import TrialConfig
-from fgmodel.decision import decisions
 from fgmodel.model import Outputs, TwoStream
+from fgmodel.use.classifier import Classifier, Seen
+from fgmodel.use.decision import decisions
 
 # w = 2; two steps of two numbers; W = rows (1, 0) and (0, 1), b = (0.5, 0)
 ALPHA, STATES = [0.25, 0.75], [[1.0, 0.0], [0.0, 2.0]]

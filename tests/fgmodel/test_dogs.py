@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 
 from fgmodel.config import DataConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
 from fgmodel.errors import InputError
 
 

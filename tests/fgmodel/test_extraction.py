@@ -6,15 +6,15 @@ import torch
 
 from fgmodel.cache import Frames
 from fgmodel.config import DataConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
+from fgmodel.data.patches import read_patches
 from fgmodel.errors import InputError
 from fgmodel.extraction import EXTRACTORS, boxes_path, extract
 from fgmodel.extraction.boxes import greedy_peaks, peak_boxes
 from fgmodel.extraction.cam import Head, regression
 from fgmodel.extraction.ddt import fitted, principal_component
 from fgmodel.extraction.quality import known_truth, measure, share_held
-from fgmodel.frozen import FrozenTrunk
-from fgmodel.patches import read_patches
+from fgmodel.trunks.frozen import FrozenTrunk
 
 LITE = FrozenTrunk("efficientnet_lite0", "imagenet")
 FINCHES = DataConfig(dataset="finches", finches_per_species=8)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fgmodel.figures import (
+from fgmodel.analysis.figures import (
     accuracy_figure,
     accuracy_text,
     fineness_figure,
@@ -13,7 +13,7 @@ from fgmodel.figures import (
     heatmap_figure,
     heatmap_text,
 )
-from fgmodel.intervals import Interval
+from fgmodel.analysis.intervals import Interval
 
 NAMES = ["a wren", "a robin"]
 CORRECT = np.array([[True, False, True, True, True, False], [False] * 6])

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fgmodel import finches
 from fgmodel.config import DataConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data import finches
+from fgmodel.data.datasets import open_dataset
 
 
 def pixels(seed, species, number):

@@ -1,7 +1,7 @@
 import torch
 from torch.testing import assert_close
 
-from fgmodel.fineness import correlation_with_last, drift, fineness, half_max_areas, jensen_shannon
+from fgmodel.analysis.fineness import correlation_with_last, drift, fineness, half_max_areas, jensen_shannon
 
 
 def maps(*steps):

@@ -4,11 +4,11 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from fgmodel.analysis.gradcam import all_zero, min_max, patch_cells, require_fine, step_maps, upsampled
 from fgmodel.errors import InputError
-from fgmodel.frozen import FrozenTrunk
-from fgmodel.gradcam import all_zero, min_max, patch_cells, require_fine, step_maps, upsampled
 from fgmodel.spatial import SpatialStream
 from fgmodel.streams import LocalOutput, LocalStream, TrunkStream
+from fgmodel.trunks.frozen import FrozenTrunk
 
 LABELS = torch.tensor([2, 0, 1])
 

@@ -6,8 +6,8 @@ import scipy.io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgmodel.dogs import list_dogs
-from fgmodel.matlab import read_matlab
+from fgmodel.data.dogs import list_dogs
+from fgmodel.data.matlab import read_matlab
 from search.data.fetch import unpack
 from tests.fgmodel.test_dogs import TRAIN, cells, lay_out
 from tests.hostile import changed, often, outcome, refused

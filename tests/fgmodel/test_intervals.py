@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fgmodel.intervals import beyond_null, mean_interval, null_interval, rank_correlation_interval
+from fgmodel.analysis.intervals import beyond_null, mean_interval, null_interval, rank_correlation_interval
 
 
 def test_a_hundred_coins_give_a_mean_of_one_half_give_or_take_two_standard_errors():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from fgmodel.analysis.looks import SHOWN, SIDE, Looks, open_glass, read_looks
 from fgmodel.config import TrialConfig
-from fgmodel.looks import SHOWN, SIDE, Looks, open_glass, read_looks
 from tests.fgmodel.test_training import END_TO_END, FROZEN, coloured_frames, easy_features, start
 
 

@@ -48,6 +48,13 @@ def test_an_epoch_measures_every_name_the_design_lists():
     })
 
 
+def test_a_single_step_has_a_weight_and_no_entropy():
+    one = SEEN._replace(step_predictions=SEEN.step_predictions[:, :1], alpha=torch.ones(2, 1), state_cosine=torch.ones(2, 1), entropy=torch.zeros(2))
+    measured = measures(one, LABELS, weight=1.0)
+    assert measured["attention/alpha/01"] == 1.0
+    assert "attention/entropy" not in measured, "0 beside the others' would read: one step of many has it all"
+
+
 def test_batches_pool_into_one_accuracy_in_which_each_image_counts_once():
     first, rest = Observed(*(v[:1] for v in SEEN)), Observed(*(v[1:] for v in SEEN))
     assert measures(together([first, rest, rest]), torch.tensor([0, 0, 0]), 1.0)["val/accuracy"] == pytest.approx(1 / 3)

@@ -2,7 +2,7 @@
 
 import torch
 
-from fgmodel.movement import movement_text
+from fgmodel.analysis.movement import movement_text
 
 
 def one_hot_maps(*cells):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from fgmodel.nulls import NULLS, shuffled, untrained
+from fgmodel.analysis.nulls import NULLS, shuffled, untrained
 from fgmodel.spatial import SpatialStream
 from fgmodel.streams import LocalStream
 

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fgmodel import official
 from fgmodel.config import ModelConfig, TrialConfig
 from fgmodel.config import official as preset
 from fgmodel.errors import InputError
 from fgmodel.model import TwoStream
+from fgmodel.use import official
 
 VGG19 = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512, "M")
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)

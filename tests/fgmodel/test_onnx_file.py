@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fgmodel.frozen import pixels
-from fgmodel.images import read_rgb
-from fgmodel.onnx_file import export_onnx
+from fgmodel.data.images import read_rgb
+from fgmodel.trunks.frozen import pixels
+from fgmodel.use.onnx_file import export_onnx
 from tests.models import pets, trained
 
 pytestmark = pytest.mark.slow

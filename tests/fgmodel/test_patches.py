@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgmodel.config import DataConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
+from fgmodel.data.patches import Patches, cut, read_patches, to_pixels, write_patches
+from fgmodel.data.released import read_released
 from fgmodel.errors import InputError
 from fgmodel.extraction.quality import measure
-from fgmodel.patches import Patches, cut, read_patches, to_pixels, write_patches
-from fgmodel.released import read_released
 
 NAMES = ("a/0.png", "a/1.png", "b/0.png")
 LABELS = np.array([0, 0, 1])

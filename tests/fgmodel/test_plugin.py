@@ -9,7 +9,7 @@ from torch import nn
 
 from fgmodel.errors import InputError
 from fgmodel.losses import two_stream_loss
-from fgmodel.plugin import PluggedIn
+from fgmodel.use.plugin import PluggedIn
 
 ROOT = Path(__file__).parents[2]
 

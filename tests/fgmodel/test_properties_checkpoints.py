@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from fgmodel import checkpoint, official, store
-from fgmodel.digests import examine
+from fgmodel import checkpoint, store
+from fgmodel.data.digests import examine
+from fgmodel.use import official
 from search import manifest
 from search.errors import InputError
 from search.home import Home

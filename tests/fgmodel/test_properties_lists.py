@@ -5,13 +5,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fgmodel import dogs
 from fgmodel.config import DataConfig
-from fgmodel.datasets import open_dataset
-from fgmodel.dogs import list_dogs
+from fgmodel.data import dogs
+from fgmodel.data.datasets import open_dataset
+from fgmodel.data.dogs import list_dogs
+from fgmodel.data.listings import LARGEST, list_cub
 from fgmodel.errors import InputError
 from fgmodel.extraction.quality import known_truth
-from fgmodel.listings import LARGEST, list_cub
 from tests.fgmodel.test_dogs import TEST, TRAIN, lay_out
 from tests.hostile import HOSTILE, changed, in_a_gigabyte, often, outcome, refused
 

@@ -14,11 +14,11 @@ from hypothesis.extra import numpy as nps
 
 from fgmodel import store
 from fgmodel.arrays import map_npy, read_npy, read_npz
+from fgmodel.data.patches import Patches, read_any_patches, read_patches, write_patches
+from fgmodel.data.released import FRAME, read_released
+from fgmodel.data.splits import Fold
 from fgmodel.errors import InputError
 from fgmodel.final import right
-from fgmodel.patches import Patches, read_any_patches, read_patches, write_patches
-from fgmodel.released import FRAME, read_released
-from fgmodel.splits import Fold
 from fgmodel.trial_data import TrialData, read_record, write_record
 from tests.hostile import changed, in_a_gigabyte, often, outcome, refused
 

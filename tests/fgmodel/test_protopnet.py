@@ -7,13 +7,13 @@ import torch
 
 from fgmodel.cache import Frames
 from fgmodel.config import DataConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
 from fgmodel.errors import InputError
 from fgmodel.extraction.protopnet import FROZEN, TRAINED, activation_boxes, find, fitted, restored
 from fgmodel.extraction.prototype_training import foreign, loss, push
 from fgmodel.extraction.prototypes import PrototypeNet, Seen, similarity
 from fgmodel.extraction.task import Task
-from fgmodel.frozen import FrozenTrunk
+from fgmodel.trunks.frozen import FrozenTrunk
 
 TINY = FrozenTrunk("timm/test_resnet", "random")
 FAST = {"epochs": 3, "warm": 1, "push": 2, "last": 2, "epoch_images": 1, "batch": 16}

@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
+from fgmodel.data.images import read_rgb
+from fgmodel.data.patches import read_patches, write_patches
 from fgmodel.errors import InputError
 from fgmodel.extraction.finder import finder
-from fgmodel.images import read_rgb
-from fgmodel.patches import read_patches, write_patches
 from fgmodel.prepare import extraction_trunk
-from fgmodel.saved import read_model, save_model
+from fgmodel.use.saved import read_model, save_model
 from tests.models import SMALL, pets, trained
 
 TRIED = {"search": "pets", "trial": 3, "seed": 0, "epochs": 2}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Fold
+from fgmodel.data.datasets import Fold
 from fgmodel.errors import InputError
 from fgmodel.training import Diverged, Run
 from fgmodel.trial_data import TrialData

@@ -15,9 +15,9 @@ from PIL import Image
 from typer.main import get_command
 
 from fgmodel.cache import Frames
-from fgmodel.datasets import open_dataset
+from fgmodel.data.datasets import open_dataset
+from fgmodel.data.patches import read_any_patches, read_patches, write_patches
 from fgmodel.extraction import extract
-from fgmodel.patches import read_any_patches, read_patches, write_patches
 from fgmodel.prepare import extraction_trunk, find_patches
 from search.cli import main
 from search.commands.patches import app

@@ -19,13 +19,15 @@ import pytest
 import torch
 import yaml
 
-from fgmodel import checkpoint, final, matlab, official
+from fgmodel import checkpoint, final
 from fgmodel.config import TrialConfig
-from fgmodel.listings import list_cub
-from fgmodel.patches import read_any_patches
+from fgmodel.data import matlab
+from fgmodel.data.listings import list_cub
+from fgmodel.data.patches import read_any_patches
+from fgmodel.data.released import read_released
 from fgmodel.prepare import prepare
-from fgmodel.released import read_released
 from fgmodel.trial_data import read_record
+from fgmodel.use import official
 from search.errors import InputError
 from search.export.bundle import read_bundle
 from search.export.files import unpack

@@ -18,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 from fgmodel.config import TrialConfig
-from fgmodel.patches import read_any_patches, write_patches
+from fgmodel.data.patches import read_any_patches, write_patches
 from fgmodel.prepare import prepare
 from search.errors import InputError
 from search.export import whole as exporting

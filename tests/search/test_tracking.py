@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import yaml
 
+from fgmodel.analysis.looks import Looks
 from fgmodel.config import DEFAULTS
-from fgmodel.looks import Looks
 from search.asha import Ladder
 from search.errors import InputError
 from search.history import load

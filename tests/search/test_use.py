@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgmodel.saved import save_model
+from fgmodel.use.saved import save_model
 from search.models.predict import BATCH, Prediction, predictions
 from tests.models import pets, trained
 

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from fgmodel.data.listings import Listing, require_same_files
+from fgmodel.data.matlab import read_matlab
 from fgmodel.errors import InputError
-from fgmodel.listings import Listing, require_same_files
-from fgmodel.matlab import read_matlab
 
 _KEYS = ("file_list", "annotation_list", "labels")
 _LARGEST_LABEL = 100_000

@@ -6,8 +6,8 @@ n  images      T  time steps      h, w  cells of a map      k, l  of a look; 0 w
 from jaxtyping import Float
 from torch import Tensor
 
-from fgmodel.fineness import correlation_with_last, drift, fineness
-from fgmodel.gradcam import all_zero
+from fgmodel.analysis.fineness import correlation_with_last, drift, fineness
+from fgmodel.analysis.gradcam import all_zero
 
 
 def movement_text(maps: Float[Tensor, "n T h w"], attention: Float[Tensor, "n T k l"]) -> str:

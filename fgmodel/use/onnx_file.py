@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fgmodel import store
-from fgmodel.classifier import Classifier
 from fgmodel.errors import InputError
-from fgmodel.frozen import HeldTrunk
+from fgmodel.trunks.frozen import HeldTrunk
+from fgmodel.use.classifier import Classifier
 
 TOLERANCE = 1e-3    # of a probability
 NEEDED = ("onnx", "onnxscript", "onnxruntime")

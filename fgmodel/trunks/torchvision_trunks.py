@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from fgmodel.errors import InputError
-from fgmodel.trunks import PROBE, Trunk, Weights, no_stride16, no_weights
+from fgmodel.trunks.find import PROBE, Trunk, Weights, no_stride16, no_weights
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)    # torchvision's documented normalisation
 ONE_SIZE = ("vit_", "maxvit")   # torchvision builds these for 224 px and nothing else

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fgmodel.gradcam import upsampled
+from fgmodel.analysis.gradcam import upsampled
 
 PIXELS = 224
 """Of a side, that half-max area counts: the specification's, whatever the patch's own size."""

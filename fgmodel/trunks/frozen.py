@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from fgmodel.backbones import Backbone, backbone, freeze
-from fgmodel.trunks import Weights
+from fgmodel.trunks.backbones import Backbone, backbone, freeze
+from fgmodel.trunks.find import Weights
 
 T = TypeVar("T")
 BATCH_PIXELS = 200_704   # 448²: four images of 224 px stay in a core's cache, measured 1.2-1.5x faster than sixteen,

@@ -31,7 +31,7 @@ def find_trunk(name: str, weights: Weights, *, stride16: bool) -> Trunk:
 
     Raises InputError: for an unknown name, a trunk without such a map, and weights that cannot be had.
     """
-    from fgmodel import timm_trunks, torchvision_trunks  # noqa: PLC0415  two seconds, for who builds a trunk only
+    from fgmodel.trunks import timm_trunks, torchvision_trunks  # noqa: PLC0415  two seconds, for who builds a trunk only
 
     if name == "efficientnet_lite0":
         return timm_trunks.lite0(weights, stride16=stride16)

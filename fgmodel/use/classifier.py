@@ -18,13 +18,13 @@ from torch import Tensor
 
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import Dataset
+from fgmodel.data.datasets import Dataset
+from fgmodel.data.patches import cut
 from fgmodel.extraction.finder import Finder
-from fgmodel.frozen import FrozenTrunk, each_batch, pixels, resized
 from fgmodel.model import Outputs, TwoStream, fused, fusion_weight
-from fgmodel.patches import cut
 from fgmodel.progress import Progress, silent
 from fgmodel.streams import NoStream
+from fgmodel.trunks.frozen import FrozenTrunk, each_batch, pixels, resized
 
 
 class Seen(NamedTuple):

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fgmodel.attention_stats import (
+from fgmodel.analysis.attention_stats import (
     AlphaSummary,
     Entropies,
     alpha_by_class,
@@ -28,9 +28,9 @@ from fgmodel.attention_stats import (
     state_norms,
     step_cosines,
 )
-from fgmodel.explain import BLUE, GREEN, GREY, VERMILION
-from fgmodel.figures import new_figure, of_steps, time_axis
-from fgmodel.intervals import Interval, mean_interval
+from fgmodel.analysis.explain import BLUE, GREEN, GREY, VERMILION
+from fgmodel.analysis.figures import new_figure, of_steps, time_axis
+from fgmodel.analysis.intervals import Interval, mean_interval
 from fgmodel.posthoc import ModelStates, contributions, read
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fgmodel.errors import InputError
-from fgmodel.trunks import PROBE, Trunk, Weights, no_stride16, no_weights
+from fgmodel.trunks.find import PROBE, Trunk, Weights, no_stride16, no_weights
 
 LITE = (127 / 255,) * 3, (128 / 255,) * 3   # TensorFlow's for the Lite family: (pixel - 127) / 128
 

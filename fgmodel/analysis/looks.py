@@ -16,18 +16,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from fgmodel.analysis.gradcam import step_maps
 from fgmodel.arrays import read_npz
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
-from fgmodel.datasets import open_dataset
-from fgmodel.frozen import pixels
-from fgmodel.gradcam import step_maps
-from fgmodel.patches import cut
+from fgmodel.data.datasets import open_dataset
+from fgmodel.data.patches import cut
 from fgmodel.prepare import stream_trunks
 from fgmodel.spatial import SpatialStream
 from fgmodel.streams import LocalStream
 from fgmodel.training import Run
 from fgmodel.trial_data import TrialData
+from fgmodel.trunks.frozen import pixels
 
 SHOWN = 4          # images
 SIDE = 96          # pixels of a picture that is kept

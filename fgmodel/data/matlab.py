@@ -41,7 +41,7 @@ def read_matlab(path: Path, keys: tuple[str, ...]) -> Content:
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, _mtime_ns: int, keys: tuple[str, ...]) -> Content:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "fgmodel.matlab", str(path), *keys]
+    command = [sys.executable, "-P", "-m", "fgmodel.data.matlab", str(path), *keys]
     try:
         done = subprocess.run(   # noqa: S603  ourselves
             command, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS,

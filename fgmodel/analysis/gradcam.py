@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from fgmodel.data.patches import cut
 from fgmodel.errors import InputError
-from fgmodel.frozen import FrozenTrunk, pixels
-from fgmodel.patches import cut
 from fgmodel.spatial import SpatialStream
 from fgmodel.streams import LocalOutput, LocalStream, NoStream, TrunkStream
+from fgmodel.trunks.frozen import FrozenTrunk, pixels
 
 Target: TypeAlias = Literal["true", "predicted", "each_step"]
 """Whose logit is followed: the label's or the stream's own prediction's, both fixed over t, or each step's own argmax's

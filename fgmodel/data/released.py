@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fgmodel.arrays import read_npy
+from fgmodel.data.patches import Patches, require_boxes
 from fgmodel.errors import InputError
-from fgmodel.patches import Patches, require_boxes
 
 FRAME = 448
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fgmodel.data.images import is_image_name
+from fgmodel.data.splits import cut_test
 from fgmodel.errors import InputError
-from fgmodel.images import is_image_name
-from fgmodel.splits import cut_test
 
 LARGEST = 8 << 20   # bytes of a list
 

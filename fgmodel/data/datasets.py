@@ -14,15 +14,15 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from fgmodel import finches
 from fgmodel.config import DataConfig
-from fgmodel.digests import examine
-from fgmodel.dogs import list_dogs
+from fgmodel.data import finches
+from fgmodel.data.digests import examine
+from fgmodel.data.dogs import list_dogs
+from fgmodel.data.images import NotAnImage, read_rgb
+from fgmodel.data.listings import Listing, list_cub, list_folders
+from fgmodel.data.splits import Fold, divide, split_hash
 from fgmodel.errors import InputError
-from fgmodel.images import NotAnImage, read_rgb
-from fgmodel.listings import Listing, list_cub, list_folders
 from fgmodel.progress import Progress, silent
-from fgmodel.splits import Fold, divide, split_hash
 
 __all__ = ["NOTES", "Dataset", "Fold", "Split", "cut_validation", "open_dataset", "split_hash"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fgmodel.errors import InputError
-from fgmodel.trunks import PROBE, Trunk, Weights, find_trunk
+from fgmodel.trunks.find import PROBE, Trunk, Weights, find_trunk
 
 
 class Backbone(nn.Module):

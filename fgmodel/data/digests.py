@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgmodel import store
-from fgmodel.images import NotAnImage, read_rgb
+from fgmodel.data.images import NotAnImage, read_rgb
 from fgmodel.progress import Progress, silent
 
 

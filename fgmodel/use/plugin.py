@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fgmodel.backbones import backbone, freeze
+from fgmodel.data.patches import cut, to_pixels
 from fgmodel.errors import InputError
 from fgmodel.extraction.boxes import peak_boxes
 from fgmodel.extraction.peaks import PEAKS, activity
 from fgmodel.extraction.task import enlarged, squared
-from fgmodel.frozen import FrozenTrunk, resized
 from fgmodel.model import Outputs, fused
-from fgmodel.patches import cut, to_pixels
 from fgmodel.streams import LocalStream
+from fgmodel.trunks.backbones import backbone, freeze
+from fgmodel.trunks.frozen import FrozenTrunk, resized
 
 
 class PluggedIn(nn.Module):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fgmodel.classifier import Classifier, Seen
 from fgmodel.model import fusion_weight
+from fgmodel.use.classifier import Classifier, Seen
 
 
 @dataclass(frozen=True)

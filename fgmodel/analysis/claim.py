@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fgmodel.fineness import half_max_areas, map_entropies
-from fgmodel.gradcam import step_maps
-from fgmodel.intervals import Interval, beyond_null, mean_interval, null_interval, rank_correlation_interval
-from fgmodel.nulls import NULLS
+from fgmodel.analysis.fineness import half_max_areas, map_entropies
+from fgmodel.analysis.gradcam import step_maps
+from fgmodel.analysis.intervals import Interval, beyond_null, mean_interval, null_interval, rank_correlation_interval
+from fgmodel.analysis.nulls import NULLS
 from fgmodel.progress import Progress, silent
 
 DRAWS = 40

@@ -17,15 +17,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fgmodel import store
-from fgmodel.backbones import backbone, freeze
-from fgmodel.classifier import Classifier
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError, SettingError
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.extraction.finder import Finder
-from fgmodel.frozen import FrozenTrunk, HeldTrunk
 from fgmodel.model import TwoStream
 from fgmodel.prepare import extraction_trunk, stream_trunks
+from fgmodel.trunks.backbones import backbone, freeze
+from fgmodel.trunks.frozen import FrozenTrunk, HeldTrunk
+from fgmodel.use.classifier import Classifier
 
 FORMAT = 1
 FILE = "model.safetensors"
