@@ -55,6 +55,9 @@ class _Whole(nn.Module):
             whole, local = (_Direct(t.name, t.weights, held=m) for t, m in zip((whole, local), used, strict=True))
             classifier = replace(classifier, trunks=(whole, local))
         self.classifier = classifier
+        for module in self.modules():
+            if "inplace" in vars(module):   # the same numbers; with ReLUs in place tracing takes twice as long
+                vars(module)["inplace"] = False
 
     def forward(self, frame: Float[Tensor, "B 3 S S"], boxes: Float[Tensor, "B N 4"]) -> tuple[Tensor, ...]:
         seen = self.classifier.seen(frame, boxes)
