@@ -122,19 +122,18 @@ def as_csv(rows: Iterable[Prediction]) -> str:
 def table(rows: Iterable[Prediction]) -> Table:
     """Return the predictions for a person."""
     view = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("image", "class", "probability", "global stream", "local stream", "then"):
-        view.add_column(title, justify="right" if title == "probability" else "left", overflow="fold")
+    for title in ("image", "class", "prob.", "global stream", "local stream", "then"):
+        view.add_column(title, justify="right" if title == "prob." else "left", overflow="fold")
     for each in rows:
+        name, probability = each.top[0]
+        streams = [_said(stream, name) if stream else "–" for stream in (each.global_stream, each.local_stream)]
         then = "\n".join(_said(other) for other in each.top[1:] if other[1] >= WORTH_TELLING)
-        view.add_row(
-            each.image, each.top[0][0], f"{each.top[0][1]:.3f}", _said(each.global_stream),
-            _said(each.local_stream) if each.local_stream else "–", then,
-        )
+        view.add_row(each.image, name, f"{probability:.3f}", *streams, then)
     return view
 
 
-def _said(stream: tuple[str, float]) -> str:
-    return f"{stream[0]} {stream[1]:.2f}"
+def _said(told: tuple[str, float], answer: str = "") -> str:
+    return f"{'agrees' if told[0] == answer else told[0]} {told[1]:.2f}"
 
 
 def _read(path: Path) -> Image.Image | Unusable:

@@ -8,9 +8,10 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from fgmodel.use.saved import save_model
-from search.models.predict import BATCH, Prediction, predictions
+from search.models.predict import BATCH, Prediction, predictions, table
 from tests.models import pets, trained
 
 
@@ -51,6 +52,13 @@ def test_a_person_reads_a_table_and_how_boxes_were_found(model, fgsearch):
     assert status == 0
     assert said.splitlines()[0].split("  ")[0] == "image"
     assert said.splitlines()[-1] == "boxes: found by peaks, as in training"
+
+
+def test_the_table_names_a_streams_class_only_where_it_is_another():
+    one = Prediction("a.png", (("wren", 0.75), ("robin", 0.25)), ("wren", 0.9), ("robin", 0.6), ())
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table([one]))
+    assert console.file.getvalue().splitlines()[1].split() == ["a.png", "wren", "0.750", "agrees", "0.90", "robin", "0.60", "robin", "0.25"]
 
 
 def test_a_folder_is_answered_image_by_image_in_order(model, fgsearch):
