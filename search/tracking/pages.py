@@ -109,20 +109,19 @@ def description(
 
     `runs` are the ids of MLflow's runs by trial, its own under None; `figures` those of `FIGURES` that are drawn.
     """
-    glance = f"{_answer(space, history, experiment, runs)} {_standing(space, history)}"
-    glance += f" {_links(history, search, experiment, runs)}"
-    parts = [f"**{_escaped(asked(space))}**", glance]  # four lines are shown before one asks for more
+    asks = f"**{_escaped(asked(space))}** {_links(space, history, search, experiment, runs)}"
+    answers = f"{_answer(space, history)} {_standing(space, history)}"
+    parts = [f"{asks}  \n{answers}"]  # MLflow shows 100 px until one asks for more; a click reaches the first two lines
     parts += [_sure(space, history), _settings(space, history), _pictures(runs[None], figures)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _answer(space: Space, history: History, experiment: str, runs: Mapping[int | None, str]) -> str:
+def _answer(space: Space, history: History) -> str:
     best = confirm.best(space.search, history)
     if best is None:
         return "No trial has finished a rung yet."
-    link = f"[#{best.number}]({run_path(experiment, runs[best.number])})" if best.number in runs else f"#{best.number}"
     value = best.at(best.rung, space.search.objective)
-    said = f"**Best: trial {link}**, {SPOKEN[space.search.objective]} **{value:.3f}** after {best.rung} epochs"
+    said = f"**Best: trial #{best.number}**, {SPOKEN[space.search.objective]} **{value:.3f}** after {best.rung} epochs"
     race = next((c for c in confirm.confirmed(space.search, history) if c.trial is best), None)
     return f"{said}; trained again: **{race.said()}**." if race else f"{said}."
 
@@ -163,13 +162,16 @@ def _setting(trial: Trial | None, name: str) -> str:
     return number(trial.settings.get(name)) if trial else number(DEFAULTS[name])
 
 
-def _links(history: History, search: str, experiment: str, runs: Mapping[int | None, str]) -> str:
+def _links(
+    space: Space, history: History, search: str, experiment: str, runs: Mapping[int | None, str],
+) -> str:
+    best = confirm.best(space.search, history)
+    named = {best.number: f"best, #{best.number}"} if best else {}
+    named.setdefault(REFERENCE, f"the thesis' values, #{REFERENCE}")
     every = f"[trials, best first]({list_path(experiment, search)})"
     charts = f"[curves and heatmaps]({list_path(experiment, search, charts=True)})"
-    links = [every, charts]
-    if REFERENCE in runs and REFERENCE in history.trials:
-        links.append(f"[the thesis' values, #0]({run_path(experiment, runs[REFERENCE])})")
-    return "Open: " + " · ".join(links)
+    one = [f"[{name}]({run_path(experiment, runs[number])})" for number, name in named.items() if number in runs]
+    return " · ".join([every, charts, *one])
 
 
 def _pictures(run: str, figures: Sequence[str]) -> str:

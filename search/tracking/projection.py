@@ -25,7 +25,7 @@ from search.space import Space
 from search.tracking.pages import description, linked_runs, view
 from search.tracking.run import AwayError, Dataset, Point, RefusedError, Run, Status
 from search.tracking.store import Store
-from search.tracking.told import epochs, flat, points, race_points, search_id, search_tags, standing, texts
+from search.tracking.told import colours, epochs, flat, points, race_points, search_id, search_tags, standing, texts
 
 FIGURE = "attention.png"
 NOTE = "mlflow.note.content"
@@ -46,6 +46,7 @@ class Projection:
         self._heard: dict[int, datetime] = {}             # of a trial, last
         self._best: Trial | None = None
         self._race: dict[int, confirm.Confirmed] = {}     # finalists whose repeats are over, by trial
+        self._colours: dict[int, dict[str, str]] = {}     # of those at the last rung, by trial
         self._bests: list[Point] = []                     # the search's best, each time it changed
         self._bests_written = 0
         self._runs: dict[int | None, Run] | None = None   # what MLflow has; None: to be looked up
@@ -69,6 +70,7 @@ class Projection:
         if runs is None:
             runs, self._bests_written = self._store.runs(search_id(self._history.opened)), 0
         parent = self._write_search(self._history.opened, runs)
+        self._colours = colours(self._space, self._history)
         refusals: list[str] = []
         for trial in self._history.trials.values():
             try:
@@ -175,6 +177,7 @@ class Projection:
     def _write_trial(self, trial: Trial, parent: Run, runs: dict[int | None, Run]) -> None:
         race = self._race.get(trial.number)
         status, tags = standing(self._space, self._history, trial, race)
+        tags |= self._colours.get(trial.number, {})
         run, drawn = runs.get(trial.number), self._drawn_of(trial)
         if run and not run.began(trial.asked):  # of an `asked` line that a crash tore: settings may differ
             self._store.delete(run)

@@ -13,6 +13,8 @@ from search.space import Space
 from search.tracking.pages import OVER_STEPS, PLACE, placed
 from search.tracking.run import Point, Status
 
+COLOUR = "mlflow.runColor"   # the tag by which MLflow's charts draw a run
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's, for white
 ENDS = {"complete": "", "stopped": "the search was stopped", "budget": "the search's hours were over"}
 
 
@@ -66,6 +68,13 @@ def standing(space: Space, history: History, trial: Trial, race: Confirmed | Non
     counts = {"fgsearch.rung": str(trial.rung), "fgsearch.epochs": str(len(trial.reports))}
     confirmed = {"fgsearch.confirmed": race.said()} if race else {}
     return status, {"fgsearch.state": state, "fgsearch.reason": reason, **counts, **confirmed}
+
+
+def colours(space: Space, history: History) -> dict[int, dict[str, str]]:
+    """Return the tag of its colour for each trial at the last rung, as they came there; MLflow's own may look alike."""
+    last = space.search.epochs
+    came = sorted((t.reported[last], t.number) for t in history.candidates if t.rung >= last and last in t.reported)
+    return {number: {COLOUR: COLOURS[place % len(COLOURS)]} for place, (_, number) in enumerate(came)}
 
 
 def points(space: Space, trial: Trial, written: int) -> Iterator[Point]:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -209,11 +210,18 @@ def test_a_search_is_one_parent_run_with_a_child_a_trial(book, store, tmp_path):
 def test_the_searchs_description_asks_answers_and_leads_on(book, store, tmp_path):
     replay(book.launch().write(*a_whole_search()).path, SPACE, store)
     note = tags(tmp_path, "finches-1")["mlflow.note.content"]
-    assert note.startswith("**Which margin serves best?**\n\n**Best: trial [#1](#/experiments/")
-    assert "/runs/#1?" in note, "dump calls runs by their names"
-    for said in ("validation accuracy **0.730** after 3 epochs", "**Complete**: 3 of 4 trials, 1 failed.", "Trained: 1 of the trials to the last rung (3 epochs).",
-                 "| margin (`loss.margin`) | &emsp; 0.25 | &emsp; 0 |", "[trials, best first](", "![Values from rung to rung](get-artifact?path=figures%2Frungs.png"):
+    assert note.startswith("**Which margin serves best?** [trials, best first](#/experiments/")
+    assert re.search(r"\[best, #1\]\(#/experiments/\d+/runs/#1\?", note), "dump calls runs by their names"
+    for said in ("  \n**Best: trial #1**, ", "validation accuracy **0.730** after 3 epochs", "**Complete**: 3 of 4 trials, 1 failed.", "Trained: 1 of the trials to the last rung (3 epochs).",
+                 "| margin (`loss.margin`) | &emsp; 0.25 | &emsp; 0 |", "[curves and heatmaps](", "![Values from rung to rung](get-artifact?path=figures%2Frungs.png"):
         assert said in note
+
+
+def test_trials_at_the_last_rung_are_drawn_in_colours_every_eye_tells_apart(book, store, tmp_path):
+    facts = a_whole_search()
+    replay(book.launch().write(*facts[:-1], Promoted(trial=0, rung=1, job=4, to=3), *job(0, 4, [2, 3], 0.6), facts[-1]).path, SPACE, store)
+    colours = [tags(tmp_path, name).get("mlflow.runColor") for name in ("#1", "#0", "#2")]
+    assert colours == ["#0072B2", "#D55E00", None], "in the order they came there"
 
 
 def test_a_question_is_shown_as_text_whatever_it_holds(book, store, tmp_path):
