@@ -30,12 +30,12 @@ OVER_STEPS = {"attention/alpha": "attention", "val/accuracy_step": "accuracy", "
 BY_EPOCH, BY_STEP = "attention heatmaps by epoch", "attention heatmaps by time step"   # keys of the image grid
 CURVES = {
     "Accuracy on validation images, by epoch": ("val/accuracy", "val/accuracy_global", "val/accuracy_local"),
-    "Attention, accuracy and likeness to the last one of each time step, at the last rung": tuple(
+    "By time step (last rung); likeness: to the last step": tuple(
         f"by time step/{name}" for name in OVER_STEPS.values()
     ),
-    "Evenness of attention (0: one step has it all, 1: all alike) and loss, by epoch": ("attention/entropy", "val/nll"),
+    "Evenness of attention (1: even) and loss, by epoch": ("attention/entropy", "val/nll"),
 }
-"""Sections of charts, and the metrics of each."""
+"""Sections of charts, and the metrics of each; MLflow cuts a name off after some fifty letters."""
 HEATMAPS, SETTINGS = "Where the time steps look", "Settings and what came of them"
 FIGURES = {
     "history": "Every rung that a trial finished, against the epochs spent so far",

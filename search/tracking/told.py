@@ -14,7 +14,7 @@ from search.tracking.pages import OVER_STEPS, PLACE, placed
 from search.tracking.run import Point, Status
 
 COLOUR = "mlflow.runColor"   # the tag by which MLflow's charts draw a run
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's, for white
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676")  # Okabe and Ito's, and a grey
 ENDS = {"complete": "", "stopped": "the search was stopped", "budget": "the search's hours were over"}
 
 
