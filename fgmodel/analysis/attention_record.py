@@ -28,9 +28,9 @@ from fgmodel.analysis.attention_stats import (
     state_norms,
     step_cosines,
 )
-from fgmodel.analysis.explain import BLUE, GREEN, GREY, VERMILION
 from fgmodel.analysis.figures import new_figure, of_steps, time_axis
 from fgmodel.analysis.intervals import Interval, mean_interval
+from fgmodel.palette import BLUE, GREEN, GREY, VERMILION
 from fgmodel.posthoc import ModelStates, contributions, read
 
 

@@ -15,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"  # Okabe and Ito: told apart by every eye
+from fgmodel.palette import BLUE, GREEN, GREY, VERMILION
+
 Metrics = Mapping[int, Mapping[str, float]]
 
 

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from fgmodel.analysis.explain import BLUE, GREEN, GREY, VERMILION
 from fgmodel.analysis.gradcam import min_max, upsampled
 from fgmodel.analysis.intervals import Interval, mean_interval
+from fgmodel.palette import BLUE, GREEN, GREY, VERMILION
 
 STEPS = (1, 2, 5, 6, 9)
 """Of Fig. 6.2; those that a model has are shown."""

@@ -6,10 +6,11 @@ from PIL import Image, ImageDraw, ImageFont
 from fgmodel.data.datasets import Dataset, Split
 from fgmodel.data.patches import Patches
 from fgmodel.extraction.quality import Truth
+from fgmodel.palette import SIX, YELLOW
 
 SHOWN, COLUMNS, SIDE, GAP = 20, 5, 320, 4
 TRUE = "#FFFFFF"                                                        # with a black edge: seen on any picture
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")   # Okabe and Ito
+COLOURS = (*SIX, YELLOW)
 
 
 def contact_sheet(dataset: Dataset, split: Split, patches: Patches, truth: Truth, shown: int = SHOWN) -> Image.Image:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
-from fgmodel.analysis.explain import BLUE, GREEN, GREY, VERMILION
 from fgmodel.analysis.figures import new_figure, time_axis
+from fgmodel.palette import BLUE, GREEN, GREY, VERMILION
 from search.studies.study import Row, Study
 
 _LINES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"), (GREY, ":", "D"))

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from fgmodel.analysis.explain import BLUE, GREEN, GREY, VERMILION
+from fgmodel.palette import BLUE, GREEN, GREY, VERMILION
 from search import confirm
 from search.asha import REFERENCE, Ladder
 from search.history import History, Trial

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fgmodel.analysis.gradcam import min_max, upsampled
 from fgmodel.analysis.looks import Looks
+from fgmodel.palette import BLUE, VERMILION
 from search.tracking.pages import BY_EPOCH, BY_STEP
 
 SIDE, LARGE, HEAD, GAP = 96, 160, 18, 3   # pixels: a picture among all, one step's; the line above; between them
@@ -89,7 +90,7 @@ def _pictures(seen: Looks, side: int) -> np.ndarray:
 
 def _mark(pen: ImageDraw.ImageDraw, left: int, top: int, *, right: bool) -> None:
     pen.rectangle((left, top, left + 15, top + 15), "white")
-    pen.text((left + 2, top), RIGHT if right else WRONG, "#0072B2" if right else "#D55E00", _font(13))
+    pen.text((left + 2, top), RIGHT if right else WRONG, BLUE if right else VERMILION, _font(13))
 
 
 def _save(picture: Image.Image, folder: Path, trial: str, key: str, step: int, at: datetime) -> None:

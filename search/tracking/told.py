@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from fgmodel.palette import GREY, SIX
 from search.confirm import Confirmed
 from search.history import History, Trial
 from search.journal import Opened
@@ -14,7 +15,7 @@ from search.tracking.pages import OVER_STEPS, PLACE, placed
 from search.tracking.run import Point, Status
 
 COLOUR = "mlflow.runColor"   # the tag by which MLflow's charts draw a run
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676")  # Okabe and Ito's, and a grey
+COLOURS = (*SIX, GREY)
 ENDS = {"complete": "", "stopped": "the search was stopped", "budget": "the search's hours were over"}
 
 
