@@ -35,7 +35,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NodeAnswer:
     """What a node said."""
 
     nonce: str | None            # as it reads it; None where it sees no such file
@@ -58,7 +58,7 @@ def ask(nodes: Sequence[Node], question: Question) -> None:
     asked = {node: _task(node).remote(question, PACKAGES, _PARTS) for node in nodes}
     for node, task in asked.items():
         try:
-            answer = Answer(**ray.get(task, timeout=ANSWER_SECONDS))
+            answer = NodeAnswer(**ray.get(task, timeout=ANSWER_SECONDS))
         except ray.exceptions.RayError as error:
             said = " ".join(str(error).split())[:200]
             raise ClusterError(f"{node.name}: does not answer a probe: {said}") from None
@@ -66,7 +66,7 @@ def ask(nodes: Sequence[Node], question: Question) -> None:
             raise ClusterError(f"{node.name}: {wrong}")
 
 
-def judge(answer: Answer, question: Question, own: dict[str, str]) -> str | None:
+def judge(answer: NodeAnswer, question: Question, own: dict[str, str]) -> str | None:
     """Return why a node that answers so cannot work for a driver with the versions `own`; None when it can."""
     if answer.nonce is None:
         return f"does not see {question.folder}; the home must be a folder that every node shares, at the same path"

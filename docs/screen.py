@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
-from search.history import History, space_of
-from search.journal import read
-from search.screen import Screen
+from search.record.history import History, space_of
+from search.record.journal import read
+from search.show.screen import Screen
 
 WIDTH, HEIGHT = 126, 24
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fgmodel.augmentation import DRAWS, Boxes, augment
 from fgmodel.config import DataConfig, ModelConfig, TrialConfig
-from fgmodel.data.patches import cut
+from fgmodel.data.boxes_file import cut
 from fgmodel.trial_data import TrialData
 
 
@@ -72,7 +72,7 @@ class Features:
         return Batch(self._whole[rows], patches)
 
 
-class Frames:
+class Pixels:
     """Decoded images from the shared memory map, resized and cut on the device."""
 
     def __init__(self, config: DataConfig, data: TrialData, device: torch.device, *, patches: bool = True) -> None:
@@ -110,7 +110,7 @@ class Frames:
         return Batch(images.contiguous(memory_format=torch.channels_last), patches)
 
 
-Source: TypeAlias = Features | Frames
+Source: TypeAlias = Features | Pixels
 """Where batches come from. Rows are positions in the data, on the CPU; batches are on the run's device."""
 
 
@@ -118,7 +118,7 @@ def source(config: TrialConfig, data: TrialData, device: torch.device) -> Source
     """Return the batches of `data` as `config` wants them."""
     if config.model.freeze_backbones:
         return Features(config.model, data, device)
-    return Frames(config.data, data, device, patches=config.model.local_stream != "none")
+    return Pixels(config.data, data, device, patches=config.model.local_stream != "none")
 
 
 def _of_patches(config: ModelConfig, data: TrialData) -> np.ndarray:

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fgmodel import store
+from fgmodel import atomic
+from fgmodel.data.boxes_file import Patches, cut
 from fgmodel.data.datasets import Dataset, Split
-from fgmodel.data.patches import Patches, cut
 from fgmodel.progress import Progress, silent
 from fgmodel.trunks.frozen import FrozenTrunk, each_batch, pixels, resized
 
@@ -127,7 +127,7 @@ def local_maps(frames: Frames, patches: Patches, trunk: FrozenTrunk, size: int) 
     path = maps_path(frames, patches.hash, trunk, size)
     shape = (len(frames), of_patches.each, *cells)
     compute, progress = of_patches.compute(trunk.maps), frames.progress
-    return store.array(path, shape, np.float16, compute, step=STEP, what="maps of patches", progress=progress)
+    return atomic.array(path, shape, np.float16, compute, step=STEP, what="maps of patches", progress=progress)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _OfPatches:
     def each(self) -> int:
         return int(self.patches.boxes.shape[1])
 
-    def compute(self, see: Callable[[Tensor], Tensor]) -> store.Compute:
+    def compute(self, see: Callable[[Tensor], Tensor]) -> atomic.Compute:
         """Return what gives rows of `see` over each image's patches."""
 
         def seen(part: slice) -> np.ndarray:
@@ -172,7 +172,8 @@ def maps_path(frames: Frames, patches: str, trunk: FrozenTrunk, size: int) -> Pa
 
 
 def _kept(
-    frames: Frames, kind: str, decides: list[Any], one: tuple[int, ...], dtype: type, compute: store.Compute, what: str,
+    frames: Frames, kind: str, decides: list[Any], one: tuple[int, ...], dtype: type, compute: atomic.Compute,
+    what: str,
 ) -> np.ndarray:
     """Return an array with a row `one` an image, kept; a part's is cut from its split's, or else not kept."""
     whole = replace(frames, part=None)
@@ -180,9 +181,9 @@ def _kept(
     if frames.part and not path.exists():
         return np.concatenate([piece.astype(dtype, copy=False) for piece in compute(0, len(frames))])
     shape = (len(whole), *one)
-    array = store.array(path, shape, dtype, compute, step=STEP, what=what, progress=frames.progress)
+    array = atomic.array(path, shape, dtype, compute, step=STEP, what=what, progress=frames.progress)
     return array[slice(*frames.part)] if frames.part else array
 
 
-def _features(path: Path, shape: tuple[int, ...], compute: store.Compute, what: str, progress: Progress) -> np.ndarray:
-    return store.array(path, shape, np.float32, compute, step=STEP, what=what, progress=progress)
+def _features(path: Path, shape: tuple[int, ...], compute: atomic.Compute, what: str, progress: Progress) -> np.ndarray:
+    return atomic.array(path, shape, np.float32, compute, step=STEP, what=what, progress=progress)

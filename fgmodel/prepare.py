@@ -7,8 +7,8 @@ import numpy as np
 
 from fgmodel.cache import Frames, global_features, local_features, local_maps
 from fgmodel.config import TrialConfig
+from fgmodel.data.boxes_file import Patches, read_patches
 from fgmodel.data.datasets import Dataset, Fold, Split, cut_validation, open_dataset, split_hash
-from fgmodel.data.patches import Patches, read_patches
 from fgmodel.data.released import read_released
 from fgmodel.errors import InputError
 from fgmodel.extraction import EXTRACTORS, extract

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fgmodel import store
+from fgmodel import atomic
 from fgmodel.arrays import map_npy, read_npz
 from fgmodel.config import ModelConfig, TrialConfig
 from fgmodel.data.splits import Fold, split_hash
@@ -77,7 +77,7 @@ def write_record(path: Path, data: TrialData) -> None:
     small = {name: getattr(data, name) for name in _SMALL}
     folds = [{part: rows.tolist() for part, rows in asdict(fold).items()} for fold in data.folds]
     said = json.dumps({"arrays": arrays, "small": small, "folds": folds})
-    store.write(path, lambda file: np.savez(file, said=np.array(said), labels=data.labels, boxes=data.boxes))
+    atomic.write(path, lambda file: np.savez(file, said=np.array(said), labels=data.labels, boxes=data.boxes))
 
 
 def read_record(path: Path) -> TrialData | None:

@@ -13,7 +13,7 @@ import typer
 from cluster.errors import ClusterError
 from cluster.private import without_password
 from cluster.token import use_token
-from search.commands import cluster, export, new, patches, run, services, use
+from search.commands import cluster, export, new, patches, searches, services, use
 from search.commands.data import data
 from search.commands.options import (
     AddressOption,
@@ -27,12 +27,12 @@ from search.commands.options import (
     UriOption,
     open_store,
     out,
-    searches,
+    search_names,
 )
 from search.commands.report import report
 from search.errors import InputError, writing
-from search.home import Home, code_version
-from search.space_file import read_space
+from search.record.home import Home, code_version
+from search.space.file import read_space
 
 app = typer.Typer(
     help="Search the hyperparameters of a two-stream fine-grained image classifier.",
@@ -90,7 +90,7 @@ def check(
 ) -> None:
     """Validate a space file, its data and the resources; print the settings and a forecast. Starts nothing."""
     use_token(Home.find(home).path)
-    from search.check import check as report
+    from search.run.check import check as report
 
     read = read_space(space, sets or ())
     found = report(read, Home.find(home).cache, address)
@@ -118,20 +118,20 @@ def launch(
     words = ["fgsearch", "launch", str(space), "--name", name, *(w for given in overrides for w in ("--set", given))]
     words += ["--address", address] if address else []
     words += ["--tracking-uri", without_password(tracking_uri)] if tracking_uri else []
-    run.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=shlex.join(words))
+    searches.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=shlex.join(words))
 
 
-app.command(epilog="Example: fgsearch resume finches")(run.resume)
-app.command(epilog="Example: fgsearch extend finches --trials +50")(run.extend)
-app.command(epilog="Example: fgsearch logs finches --follow")(run.logs)
+app.command(epilog="Example: fgsearch resume finches")(searches.resume)
+app.command(epilog="Example: fgsearch extend finches --trials +50")(searches.extend)
+app.command(epilog="Example: fgsearch logs finches --follow")(searches.logs)
 app.command(epilog="Example: fgsearch report finches --watch")(report)
 
 
 @app.command("list", epilog="Example: fgsearch list --json")
 def list_searches(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List the searches of a home."""
-    from search.screen import search_table
-    from search.status import summary
+    from search.show.screen import search_table
+    from search.show.status import summary
 
     place = Home.find(home)
     found = [summary(place, name) for name in place.names()]
@@ -146,12 +146,12 @@ def list_searches(home: HomeOption = None, as_json: JsonOption = False) -> None:
 @app.command(epilog="Example: fgsearch status finches --json")
 def status(name: Name, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show where a search stands, running or not."""
-    from search.screen import status_view
-    from search.status import summary
+    from search.show.screen import status_view
+    from search.show.status import summary
 
     place = Home.find(home)
     use_token(place.path)
-    job = run.job_state(place, name)
+    job = searches.job_state(place, name)
     told = None if job is None else {"id": job[0].id, "address": job[0].address, "state": job[1]}
     begun = job is None or name in place.names()
     found = summary(place, name) if begun else {"search": name, "state": "submitted"}
@@ -167,11 +167,11 @@ def status(name: Name, home: HomeOption = None, as_json: JsonOption = False) -> 
 @app.command(epilog="Example: fgsearch stop finches")
 def stop(name: Name, home: HomeOption = None) -> None:
     """Ask a running search to stop; everything reported is kept."""
-    from search.status import stop as ask
+    from search.show.status import stop as ask
 
     place = Home.find(home)
     use_token(place.path)
-    waiting = name not in place.names() and run.end_job(place, name)
+    waiting = name not in place.names() and searches.end_job(place, name)
     stopped = waiting or ask(place, name)
     out.print(f"{name}: stopped; everything reported is kept" if stopped else f"{name}: is not running")
 
@@ -180,7 +180,7 @@ def stop(name: Name, home: HomeOption = None) -> None:
 def browse(
     name: Annotated[
         str | None,
-        typer.Argument(help="The search to open.", show_default="the list of all", autocompletion=searches),
+        typer.Argument(help="The search to open.", show_default="the list of all", autocompletion=search_names),
     ] = None,
     home: HomeOption = None,
     port: Annotated[int, typer.Option("--port", help="Port on this machine (loopback only).", min=1, max=65535)] = 5000,
@@ -191,7 +191,7 @@ def browse(
 ) -> None:
     """Open MLflow's pages on the searches' store: a search at a glance, its trials best first, their charts."""
     from search.tracking.browse import landing, serve, show_pages
-    from search.tracking.run import StoreError
+    from search.tracking.entry import StoreError
     from search.tracking.tracker import default_uri
 
     place, wanted = Home.find(home), sys.stdout.isatty() if show is None else show
@@ -232,7 +232,7 @@ def study(
     as_json: JsonOption = False,
 ) -> None:
     """Reproduce a table or figure of the thesis: our numbers beside the published ones. Opens the test split."""
-    from search.studies.run import run_study
+    from search.studies.run_study import run_study
 
     lengths = {"search.epochs": epochs, "search.seeds": seeds}
     given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])

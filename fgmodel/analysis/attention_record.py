@@ -28,14 +28,14 @@ from fgmodel.analysis.attention_stats import (
     state_norms,
     step_cosines,
 )
-from fgmodel.analysis.figures import new_figure, of_steps, time_axis
 from fgmodel.analysis.intervals import Interval, mean_interval
+from fgmodel.analysis.step_figures import new_figure, of_steps, time_axis
 from fgmodel.palette import BLUE, GREEN, GREY, VERMILION
 from fgmodel.posthoc import ModelStates, contributions, read
 
 
 @dataclass(frozen=True)
-class Record:
+class AttentionRecord:
     """Of n images; where an image has several readings, each counts as an image."""
 
     images: int
@@ -53,7 +53,7 @@ class Record:
     by_class: Float[Tensor, "C T"]
 
 
-def record(model: ModelStates) -> Record:
+def record(model: ModelStates) -> AttentionRecord:
     """Return all of it from what a trained model held of some images."""
     readings = model.held.alpha.shape[1]
     alpha, states = model.held.alpha.flatten(0, 1), model.held.states.flatten(0, 1)    # n·R T; n·R T H
@@ -63,7 +63,7 @@ def record(model: ModelStates) -> Record:
     correct = whole.flatten(0, 1).argmax(dim=1) == labels                              # n·R
     parts = contributions(model)
     right, wrong = alpha_by_correct(alpha, correct)
-    return Record(
+    return AttentionRecord(
         images=len(model.labels),
         alpha=alpha_summary(alpha),
         favourite=argmax_histogram(alpha),
@@ -80,7 +80,7 @@ def record(model: ModelStates) -> Record:
     )
 
 
-def attention_record_figure(seen: Record) -> Figure:
+def attention_record_figure(seen: AttentionRecord) -> Figure:
     """Return four panels over time steps: α, each step's part of the margin, the states' lengths and their cosines."""
     figure = new_figure(9.2, 6.2)
     (alpha, margin), (norms, cosines) = figure.subplots(2, 2)
@@ -101,7 +101,7 @@ def attention_record_figure(seen: Record) -> Figure:
     return figure
 
 
-def attention_record_text(seen: Record) -> str:
+def attention_record_text(seen: AttentionRecord) -> str:
     """Return what the figure shows, and what it has no room for, in words."""
     margin = np.asarray(seen.margin.mean)
     total = float(margin.sum()) + seen.margin_bias
@@ -116,7 +116,7 @@ def attention_record_text(seen: Record) -> str:
     )
 
 
-def alpha_by_class_csv(seen: Record, classes: tuple[str, ...]) -> str:
+def alpha_by_class_csv(seen: AttentionRecord, classes: tuple[str, ...]) -> str:
     """Return each class's mean weights as CSV; a class without images has empty cells."""
     text = io.StringIO()
     writer = csv.writer(text)
@@ -126,7 +126,7 @@ def alpha_by_class_csv(seen: Record, classes: tuple[str, ...]) -> str:
     return text.getvalue()
 
 
-def _draw_alpha(axes: Axes, seen: Record) -> None:
+def _draw_alpha(axes: Axes, seen: AttentionRecord) -> None:
     steps, alpha = of_steps(seen.norms.numpy()), seen.alpha
     axes.plot(steps, alpha.mean, color=BLUE, marker="o", markersize=4, label="mean")
     axes.fill_between(steps, alpha.low, alpha.high, color=BLUE, alpha=0.2, linewidth=0, label="10 to 90 % of images")

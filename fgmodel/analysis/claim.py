@@ -59,7 +59,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClaimAnswer:
     """Whether the claim is supported, and all that was measured for it."""
 
     rho: Measure
@@ -106,12 +106,12 @@ def measure_areas(
     )
 
 
-def answer(areas: Areas, seed: int = 0) -> Answer:
+def answer(areas: Areas, seed: int = 0) -> ClaimAnswer:
     """Return what the areas say of the claim; `seed` draws the resamples."""
     trained = trends(areas.trained)
     nulls = {name: _null_trends(of_draws) for name, of_draws in areas.nulls.items()}
     known = ~np.isnan(trained.rho)
-    return Answer(
+    return ClaimAnswer(
         rho=_measure(trained.rho[known], {name: null.rho[:, known] for name, null in nulls.items()}, seed),
         change=_measure(trained.change[known], {name: null.change[:, known] for name, null in nulls.items()}, seed),
         area_and_correct=rank_correlation_interval(areas.trained[known], areas.correct[known].astype(float), seed),

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from fgmodel.data.patches import cut
+from fgmodel.data.boxes_file import cut
 from fgmodel.errors import InputError
 from fgmodel.spatial import SpatialStream
 from fgmodel.streams import LocalOutput, LocalStream, NoStream, TrunkStream

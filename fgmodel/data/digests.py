@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgmodel import store
+from fgmodel import atomic
 from fgmodel.data.images import NotAnImage, read_rgb
 from fgmodel.progress import Progress, silent
 
@@ -35,7 +35,7 @@ def examine(root: Path, names: Sequence[str], cache: Path, progress: Progress = 
     if stale:
         known |= _examined(root, stale, progress)
         kept = json.dumps({name: list(vars(entry).values()) for name, entry in known.items()})
-        store.write(index, lambda file: file.write(kept.encode()))
+        atomic.write(index, lambda file: file.write(kept.encode()))
     return [known[name] for name in names]
 
 

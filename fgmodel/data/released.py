@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fgmodel.arrays import read_npy
-from fgmodel.data.patches import Patches, require_boxes
+from fgmodel.data.boxes_file import Patches, require_boxes
 from fgmodel.errors import InputError
 
 FRAME = 448

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from fgmodel import store
+from fgmodel import atomic
 from fgmodel.cache import Frames
-from fgmodel.data.patches import Patches, read_patches, to_pixels, write_patches
+from fgmodel.data.boxes_file import Patches, read_patches, to_pixels, write_patches
 from fgmodel.extraction.blind import CENTER, GRID, RANDOM
 from fgmodel.extraction.cam import CAM
 from fgmodel.extraction.ddt import DDT
@@ -36,7 +36,7 @@ def extract(
     """
     extractor = EXTRACTORS[method]
     path = boxes_path(method, frames, trunk, count, scale)
-    with store.building(path, "boxes", frames.progress) as must_build:
+    with atomic.building(path, "boxes", frames.progress) as must_build:
         if must_build:
             cut = extractor.trunk(trunk)
             found = extractor.find(Task(frames, extractor.fit(train, cut), count, cut))

@@ -10,8 +10,8 @@ import numpy as np
 
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
+from fgmodel.data.boxes_file import read_any_patches, to_pixels
 from fgmodel.data.datasets import Dataset
-from fgmodel.data.patches import read_any_patches, to_pixels
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.extraction.task import Fit, Task, enlarged
 from fgmodel.trunks.frozen import FrozenTrunk

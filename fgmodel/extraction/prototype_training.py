@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from fgmodel.augmentation import DRAWS, augment
 from fgmodel.cache import Frames, trunk_maps
 from fgmodel.data.splits import Fold
-from fgmodel.extraction.prototypes import PrototypeNet, Seen, similarity
+from fgmodel.extraction.prototypes import Nearness, PrototypeNet, similarity
 from fgmodel.extraction.task import tensor
 from fgmodel.progress import Progress, silent
 from fgmodel.trunks.backbones import backbone
@@ -193,10 +193,10 @@ class Training:
         return (logits.argmax(dim=1) == labels).float().mean().item(), -F.cross_entropy(logits, labels).item()
 
     @torch.no_grad()
-    def _seen(self, rows: np.ndarray) -> Seen:
+    def _seen(self, rows: np.ndarray) -> Nearness:
         self.net.eval()
         parts = [self.net(self.inputs.plain(some)) for some in _split(rows, self.recipe.batch)]
-        return Seen(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        return Nearness(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     @torch.no_grad()
     def _batches(self, rows: np.ndarray) -> Iterator[Float[Tensor, "B L h w"]]:
@@ -205,7 +205,7 @@ class Training:
             yield self.net.latent(self.inputs.plain(some))
 
 
-def loss(net: PrototypeNet, seen: Seen, labels: Tensor) -> Tensor:
+def loss(net: PrototypeNet, seen: Nearness, labels: Tensor) -> Tensor:
     """Return CE + 0.8·clst - 0.08·sep + 1e-4·L1 (§4)."""
     own = net.own[:, None].expand(-1, len(labels), -1)[labels, torch.arange(len(labels))] > 0   # B P
     cluster = seen.nearest.masked_fill(~own, torch.inf).amin(dim=1).mean()

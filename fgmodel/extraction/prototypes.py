@@ -14,7 +14,7 @@ LATENT = 128      # L (§4)
 EPSILON = 1e-4    # keeps the similarity of a cell that is the prototype itself finite: log(1e4) (§4)
 
 
-class Seen(NamedTuple):
+class Nearness(NamedTuple):
     """What the network says of images."""
 
     logits: Float[Tensor, "B C"]
@@ -44,10 +44,10 @@ class PrototypeNet(nn.Module):
         with torch.no_grad():
             self.head.weight.copy_(1.5 * own - 0.5)                                          # +1 own, -0.5 others
 
-    def forward(self, images: Float[Tensor, "B c H W"]) -> Seen:
+    def forward(self, images: Float[Tensor, "B c H W"]) -> Nearness:
         """Return the logits and distances of images, or of their maps."""
         nearest = self.distances(self.latent(images)).amin(dim=(2, 3))                       # B P
-        return Seen(self.head(similarity(nearest)), nearest)
+        return Nearness(self.head(similarity(nearest)), nearest)
 
     def latent(self, images: Float[Tensor, "B c H W"]) -> Float[Tensor, "B L h w"]:
         """Return the map that prototypes are cells of."""

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
+from fgmodel.data.boxes_file import Patches
 from fgmodel.data.datasets import Dataset, Split
 from fgmodel.data.listings import read_lines
-from fgmodel.data.patches import Patches
 from fgmodel.errors import InputError
 
 COVERED = 0.5   # of the telling part's area

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fgmodel.data.boxes_file import Patches
 from fgmodel.data.datasets import Dataset, Split
-from fgmodel.data.patches import Patches
 from fgmodel.extraction.quality import Truth
 from fgmodel.palette import SIX, YELLOW
 

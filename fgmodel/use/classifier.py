@@ -18,8 +18,8 @@ from torch import Tensor
 
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
+from fgmodel.data.boxes_file import cut
 from fgmodel.data.datasets import Dataset
-from fgmodel.data.patches import cut
 from fgmodel.extraction.finder import Finder
 from fgmodel.model import Outputs, TwoStream, fused, fusion_weight
 from fgmodel.progress import Progress, silent
@@ -27,7 +27,7 @@ from fgmodel.streams import NoStream
 from fgmodel.trunks.frozen import FrozenTrunk, each_batch, pixels, resized
 
 
-class Seen(NamedTuple):
+class Sighting(NamedTuple):
     """What the model held of n images, on the CPU; N = 0 without a local stream."""
 
     boxes: Float[Tensor, "n N 4"]           # of the patches it read, x1 y1 x2 y2 in pixels of the frame
@@ -85,25 +85,25 @@ class Classifier:
         nowhere = Path(os.devnull)   # no cache lies there: what is not kept, `part` makes in memory
         return Frames(dataset, "test", self.config.data.frame_size, nowhere, progress, part=(0, n))
 
-    def see(self, frames: Frames, *, cells: bool = False) -> Seen:
+    def see(self, frames: Frames, *, cells: bool = False) -> Sighting:
         """Return all the model held of the frames; crops and maps only where `cells` asks for them: they are large."""
         boxes = torch.from_numpy(self._boxes(frames)).float()                                     # n N 4
         size = max(self.config.data.image_size, self.config.data.patch_size)
         frames.decode()
 
         @torch.inference_mode()
-        def seen(rows: slice) -> Seen:
+        def seen(rows: slice) -> Sighting:
             held = self.seen(pixels(frames.array[rows], self.device), boxes[rows].to(self.device))
             kept = held if cells else held._replace(crops=held.crops[:, :0], cells=held.cells[:, :0])
             outputs = Outputs(*(value.cpu() for value in held.outputs))
-            return Seen(held.boxes.cpu(), kept.crops.cpu(), kept.cells.cpu(), outputs)
+            return Sighting(held.boxes.cpu(), kept.crops.cpu(), kept.cells.cpu(), outputs)
 
         parts = list(each_batch(seen, range(len(frames)), size, self.device, images_a_row=max(1, boxes.shape[1])))
         outputs = Outputs(*(torch.cat(column) for column in zip(*(part.outputs for part in parts), strict=True)))
         boxes, crops, maps = (torch.cat(column) for column in zip(*(part[:3] for part in parts), strict=True))
-        return Seen(boxes, crops, maps, outputs)
+        return Sighting(boxes, crops, maps, outputs)
 
-    def seen(self, images: Float[Tensor, "B 3 S S"], boxes: Float[Tensor, "B N 4"]) -> Seen:
+    def seen(self, images: Float[Tensor, "B 3 S S"], boxes: Float[Tensor, "B N 4"]) -> Sighting:
         """Return what the model holds of frames (RGB in 0..1) and boxes: one batch, on its device."""
         data = self.config.data
         crops = cut(images, boxes, data.patch_size)                                               # B N 3 P P
@@ -111,7 +111,7 @@ class Classifier:
         cells = self._cells(crops)                                                                # B N D h w
         looks = self.config.model.spatial_attention != "none"
         outputs = self.model(whole, cells if looks else cells.mean(dim=(3, 4)))
-        return Seen(boxes, crops, cells, outputs)
+        return Sighting(boxes, crops, cells, outputs)
 
     def logits(self, outputs: Outputs) -> Logits:
         """Return the logits of both streams together and of each."""

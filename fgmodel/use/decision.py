@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fgmodel.model import fusion_weight
-from fgmodel.use.classifier import Classifier, Seen
+from fgmodel.use.classifier import Classifier, Sighting
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Decision:
         )
 
 
-def decisions(classifier: Classifier, seen: Seen) -> list[Decision]:
+def decisions(classifier: Classifier, seen: Sighting) -> list[Decision]:
     """Return the decision of each image; of a model with time steps that fuses logits.
 
     Under `logprobs` the lead is the same: the fusions differ by a constant an image.

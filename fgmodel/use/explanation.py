@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from fgmodel.analysis.figures import draw_heat, new_figure, of_steps, time_axis
 from fgmodel.analysis.gradcam import COARSEST, min_max, step_maps, upsampled
+from fgmodel.analysis.step_figures import draw_heat, new_figure, of_steps, time_axis
 from fgmodel.errors import InputError
 from fgmodel.palette import BLUE, GREEN, GREY, VERMILION
 from fgmodel.use.classifier import Classifier

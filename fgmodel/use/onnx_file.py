@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fgmodel import store
+from fgmodel import atomic
 from fgmodel.errors import InputError
 from fgmodel.trunks.frozen import HeldTrunk
 from fgmodel.use.classifier import Classifier
@@ -93,7 +93,7 @@ def export_onnx(classifier: Classifier, to: Path) -> Checked:
     if not checked.difference < TOLERANCE:
         differs = f"onnxruntime's probabilities differ from PyTorch's by {checked.difference:.1g}"
         raise InputError(f"{to}: not written: {differs}")
-    store.write(to, lambda file: file.write(content))
+    atomic.write(to, lambda file: file.write(content))
     return checked
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fgmodel.data.patches import cut, to_pixels
+from fgmodel.data.boxes_file import cut, to_pixels
 from fgmodel.errors import InputError
 from fgmodel.extraction.boxes import peak_boxes
 from fgmodel.extraction.peaks import PEAKS, activity

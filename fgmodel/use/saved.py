@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fgmodel import store
+from fgmodel import atomic
 from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError, SettingError
 from fgmodel.extraction import EXTRACTORS
@@ -82,7 +82,7 @@ def save_model(
     for trunk in trunks.values():
         tensors |= {f"trunk/{trunk.model.weights_id}/{n}": value for n, value in trunk.model.state_dict().items()}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    store.write(path, lambda file: file.write(save(plain, {"model": about.model_dump_json()})))
+    atomic.write(path, lambda file: file.write(save(plain, {"model": about.model_dump_json()})))
     return about
 
 

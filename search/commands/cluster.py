@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.commands.options import HomeOption, JsonOption, Name, home_option, out
-from search.commands.run import run
+from search.commands.searches import run
 from search.errors import InputError
-from search.home import Home
+from search.record.home import Home
 
 if TYPE_CHECKING:
     from cluster.raylets import Raylets
@@ -70,7 +70,7 @@ def down(home: HomeOption = None) -> None:
 @app.command(hidden=True)
 def drive(name: Name, home: HomeOption = None) -> None:
     """Be the driver of a submitted search: what its job on the head runs."""
-    from search.submit import received
+    from search.run.submit import received
 
     place = Home.find(home)
     space, uri = received(place, name)
@@ -82,8 +82,8 @@ def drive(name: Name, home: HomeOption = None) -> None:
 def drive_retrain(name: Name, home: HomeOption = None) -> None:
     """Retrain what was submitted: what its job runs, on the node it was given."""
     from search.commands.options import open_store
-    from search.retrain.run import retrain
-    from search.retrain.submit import received
+    from search.retrain.remote import received
+    from search.retrain.retrain import retrain
 
     place = Home.find(home)
     order, bundle, uri = received(place, name)

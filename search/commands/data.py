@@ -9,7 +9,7 @@ from rich.console import Console
 
 from search.console import aside, open_console
 from search.errors import InputError
-from search.home import Home
+from search.record.home import Home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +37,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
     """Tell what a folder holds, what it lacks and what is wrong with it; status 2 where a search could not use it."""
-    from search.data.check import check_data
-    from search.screen import Steps, preparing
+    from search.data.inventory import check_data
+    from search.show.screen import Steps, preparing
 
     out = open_console()
     with preparing(aside()) as progress:
@@ -80,7 +80,7 @@ def _bytes(console: Console) -> "Iterator[Progress]":
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 
-    from search.screen import Steps
+    from search.show.screen import Steps
 
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=28), DownloadColumn(), TransferSpeedColumn(),

@@ -7,7 +7,7 @@ import typer
 
 from search.commands.options import AddressOption, HomeOption, Name, ShipOption, UriOption, home_option, open_store, out
 from search.errors import InputError
-from search.home import Home
+from search.record.home import Home
 
 
 def export(
@@ -56,7 +56,7 @@ def retrain(
         return
     if ship:
         raise InputError("--ship: is for a job, with --address http://HEAD:8265")
-    from search.retrain.run import retrain as run
+    from search.retrain.retrain import retrain as run
 
     run(bundle, range(seeds), root, place, open_store(place, tracking_uri), out, threads)
 
@@ -70,8 +70,8 @@ def _file(place: Home, name: str, to: Path, trial: int | None) -> None:
 
 
 def _bundle(place: Home, name: str, to: Path, trial: int | None, root: str | None) -> None:
-    from search.export.whole import export_bundle
-    from search.screen import Steps, preparing
+    from search.export.full_bundle import export_bundle
+    from search.show.screen import Steps, preparing
 
     with preparing(out) as progress:
         made = export_bundle(place, name, to, trial, root, Steps(progress))
@@ -99,7 +99,7 @@ def _retrain_there(
         raise InputError(f"--address {address}: a retrain is a job on a cluster; write it as http://HEAD:8265")
     use_token(place.path)
     from search.commands.services import log_in
-    from search.retrain.submit import retrain_there
+    from search.retrain.remote import retrain_there
 
     if tracking_uri:
         log_in(place.path, tracking_uri)  # so that the login travels with the job

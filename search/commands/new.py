@@ -9,11 +9,11 @@ import typer
 from search.commands.options import HomeOption, home_option, out
 from search.console import aside
 from search.errors import InputError, writing
-from search.home import Home
+from search.record.home import Home
 
 if TYPE_CHECKING:
-    from search.check import Report
     from search.data.new_space import Facts
+    from search.run.check import Report
 
 
 def new(
@@ -25,9 +25,9 @@ def new(
     home: HomeOption = None,
 ) -> None:
     """Look at a folder of your own images and write a commented space file that suits them and this machine."""
-    from search.data.check import check_data
+    from search.data.inventory import check_data
     from search.data.new_space import facts
-    from search.screen import Steps, preparing
+    from search.show.screen import Steps, preparing
 
     place, to = Home.find(home), to or Path(f"{_name(folder)}.yaml")
     if to.exists():
@@ -43,10 +43,10 @@ def new(
 
 def _write(to: Path, given: "Facts", place: Home, limit: float) -> "Report":
     """Write the space file with as many trials as fit, and return what they will take."""
-    from search.check import check
     from search.data.new_space import MOST_TRIALS, fitting_trials, space_text
-    from search.forecast import expected_epochs
-    from search.space_file import read_space
+    from search.decide.forecast import expected_epochs
+    from search.run.check import check
+    from search.space.file import read_space
 
     text = space_text(to.stem, given)
     with writing(to):
@@ -70,7 +70,7 @@ def _write(to: Path, given: "Facts", place: Home, limit: float) -> "Report":
 
 
 def _say(to: Path, report: "Report", place: Home, hours: float) -> None:
-    from search.forecast import spoken
+    from search.decide.forecast import spoken
 
     search = report.space.search
     for step in report.to_prepare:

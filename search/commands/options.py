@@ -7,22 +7,22 @@ import typer
 
 from search.console import open_console
 from search.errors import writing
-from search.home import Home
+from search.record.home import Home
 
 if TYPE_CHECKING:
-    from search.history import History
+    from search.record.history import History
     from search.tracking.store import Store
 
 out = open_console()
 
 
-def searches(context: typer.Context, incomplete: str) -> list[str]:
+def search_names(context: typer.Context, incomplete: str) -> list[str]:
     """Return what TAB offers where a search is named."""
     return [name for name in Home.find(context.params.get("home")).names() if name.startswith(incomplete)]
 
 
 SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]
-Name = Annotated[str, typer.Argument(help="The search's name.", autocompletion=searches)]
+Name = Annotated[str, typer.Argument(help="The search's name.", autocompletion=search_names)]
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", help="Folder of searches, caches and MLflow store.", show_default="./fgsearch-home"),

@@ -8,11 +8,11 @@ import typer
 
 from search.console import open_console
 from search.errors import InputError
-from search.home import Home
+from search.record.home import Home
 
 if TYPE_CHECKING:
     from fgmodel.data.datasets import Split
-    from search.data.patches import Opened
+    from search.data.patch_files import OpenedPatches
 
 app = typer.Typer(
     help="Find patch boxes, import the released ones, check and show them.",
@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 
-class Data(StrEnum):
+class Layout(StrEnum):
     """The layouts of data sets."""
 
     cub = "cub"
@@ -37,7 +37,7 @@ class Part(StrEnum):
     both = "both"
 
 
-DataOption = Annotated[Data, typer.Option("--dataset", help="The layout of the images.")]
+DataOption = Annotated[Layout, typer.Option("--dataset", help="The layout of the images.")]
 RootOption = Annotated[str | None, typer.Option("--root", help="The folder of the images; finches need none.")]
 CountOption = Annotated[int | None, typer.Option("--count", help="The best N of each image.", min=1, max=64)]
 FileArgument = Annotated[Path, typer.Argument(help="A patch file: ours (.npz) or a released array (.npy).")]
@@ -54,7 +54,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 def extract(
     out: Annotated[Path, typer.Option("--out", help="The folder to write train.npz and test.npz into.")],
     method: Annotated[str, typer.Option("--method", help="ddt, cam, protopnet, peaks, grid, …")] = "ddt",
-    dataset: DataOption = Data.cub,
+    dataset: DataOption = Layout.cub,
     root: RootOption = None,
     backbone: Annotated[str, typer.Option("--backbone", help="The trunk that looks.")] = "efficientnet_lite0",
     count: Annotated[int, typer.Option("--count", help="Boxes an image.", min=1, max=64)] = 10,
@@ -63,7 +63,7 @@ def extract(
     home: HomeOption = None,
 ) -> None:
     """Find boxes with an extractor, in tasks on Ray; a space names the result as data.patches: FOLDER."""
-    from search.data.patches import configure, extract_to, require_method
+    from search.data.patch_files import configure, extract_to, require_method
 
     config = configure(
         dataset.value, root, sets or (), patches=require_method(method), patch_backbone=backbone,
@@ -80,14 +80,14 @@ def import_(
     file: Annotated[Path, typer.Argument(help="train_patches.npy or test_patches.npy, as the authors released them.")],
     out: Annotated[Path, typer.Option("--out", help="The .npz file to write.")],
     root: Annotated[str, typer.Option("--root", help="The folder of the images.")],
-    dataset: DataOption = Data.cub,
+    dataset: DataOption = Layout.cub,
     split: Annotated[Part | None, typer.Option("--split", help="Of which images.", show_default="by name")] = None,
     count: CountOption = None,
     sets: SetOption = None,
     home: HomeOption = None,
 ) -> None:
     """Write a released array in our format, once every check that is possible says that it is of these images."""
-    from search.data.patches import configure, import_released
+    from search.data.patch_files import configure, import_released
 
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: a patch file is .npz")
@@ -103,7 +103,7 @@ def import_(
 @app.command(epilog="Example: fgsearch patches check boxes/train.npz --root data/CUB_200_2011 --json")
 def check(
     file: FileArgument,
-    dataset: DataOption = Data.cub,
+    dataset: DataOption = Layout.cub,
     root: RootOption = None,
     count: CountOption = None,
     sets: SetOption = None,
@@ -119,25 +119,25 @@ def check(
 def show(
     file: FileArgument,
     out: Annotated[Path, typer.Option("--out", help="The picture to write.")] = Path("sheet.png"),
-    dataset: DataOption = Data.cub,
+    dataset: DataOption = Layout.cub,
     root: RootOption = None,
     count: CountOption = None,
     sets: SetOption = None,
     home: HomeOption = None,
 ) -> None:
     """Draw twenty images with their numbered boxes, and in white the true box where it is known."""
-    from search.data.patches import show as draw
+    from search.data.patch_files import show as draw
 
-    if root is None and dataset is not Data.finches:
+    if root is None and dataset is not Layout.finches:
         raise InputError("--root: give the folder of the images the boxes are of")
     draw(_open(file, dataset, root, count, sets, home), out)
     open_console().print(f"{out}", soft_wrap=True)
 
 
 def _open(
-    file: Path, dataset: Data, root: str | None, count: int | None, sets: list[str] | None, home: Path | None,
-) -> "Opened":
-    from search.data.patches import configure, open_patches
+    file: Path, dataset: Layout, root: str | None, count: int | None, sets: list[str] | None, home: Path | None,
+) -> "OpenedPatches":
+    from search.data.patch_files import configure, open_patches
 
-    config = None if root is None and dataset is not Data.finches else configure(dataset.value, root, sets or ())
+    config = None if root is None and dataset is not Layout.finches else configure(dataset.value, root, sets or ())
     return open_patches(file, config, Home.find(home).cache, count)

@@ -8,7 +8,7 @@ import typer
 
 from search.commands.options import HomeOption, Name, UriOption, open_store, out
 from search.console import aside
-from search.home import Home
+from search.record.home import Home
 
 
 def report(
@@ -30,7 +30,7 @@ def report(
     """Write a search's report: one page that works offline, with everything in it. Opens no test split."""
     from search.report.write import watch as follow
     from search.report.write import write_report
-    from search.screen import Steps, preparing
+    from search.show.screen import Steps, preparing
 
     place, begun = Home.find(home), time.monotonic()
     if watch:
@@ -44,7 +44,7 @@ def report(
 
 def _log(place: Home, name: str, path: Path, tracking_uri: str | None) -> None:
     from search.report.write import attach_report
-    from search.tracking.run import StoreError
+    from search.tracking.entry import StoreError
 
     store = open_store(place, tracking_uri)
     try:

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from search.console import open_console
 from search.errors import InputError
-from search.home import Home
+from search.record.home import Home
 
 if TYPE_CHECKING:
-    from cluster.services import Services
+    from cluster.mlflow_service import Services
 
 app = typer.Typer(
     help="Run MLflow and its database as services, with passwords.",
@@ -111,7 +111,7 @@ def user(
 ) -> None:
     """Let a user in, or change what one may; the password goes to a file that only you can read."""
     from cluster.private import secret, write_private
-    from cluster.settings import login_lines
+    from cluster.service_settings import login_lines
     from search.tracking.store import EXPERIMENT
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name == "admin":
@@ -136,7 +136,7 @@ def user(
 
 def log_in(home: Path, uri: str) -> None:
     """Have MLflow enter the server of a home's services, when `uri` is it and no other login is given."""
-    from cluster.services import Services
+    from cluster.mlflow_service import Services
     from search.tracking.store import EXPERIMENT
 
     if not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN"} & os.environ.keys():
@@ -144,7 +144,7 @@ def log_in(home: Path, uri: str) -> None:
 
 
 def _services(home: Path | None) -> "Services":
-    from cluster.services import Services
+    from cluster.mlflow_service import Services
     from search.tracking.store import EXPERIMENT
 
     return Services(Home.find(home).path, EXPERIMENT)

@@ -9,7 +9,7 @@ import typer
 from search.commands.options import HomeOption, JsonOption, UriOption, open_store, out
 from search.console import aside
 from search.errors import InputError, writing
-from search.home import Home
+from search.record.home import Home
 
 if TYPE_CHECKING:
     from fgmodel.use.saved import Saved
@@ -40,7 +40,7 @@ def predict(
     """Say what images show: class, probability, both streams, the five likeliest. Status 2 where a file is no image."""
     from search.models.predict import Prediction, Unusable, image_files, predictions, table
     from search.models.predict import as_csv as comma_separated
-    from search.screen import Steps, preparing
+    from search.show.screen import Steps, preparing
 
     if as_json and as_csv:
         raise InputError("--json and --csv: give one of them")
@@ -79,9 +79,9 @@ def explain(
     tracking_uri: UriOption = None,
 ) -> None:
     """Draw why: patch boxes, a heatmap a time step, the attention curve, and in words which step decided."""
-    from search.models.explain import explain_to
+    from search.models.explained import explain_to
     from search.models.predict import image_files
-    from search.screen import Steps, preparing
+    from search.show.screen import Steps, preparing
 
     files, saved = image_files(images), _open(model, home, tracking_uri)
     with preparing(aside()) as progress:

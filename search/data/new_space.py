@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from search.data.check import DataReport
+from search.data.inventory import DataReport
 from search.errors import InputError
 
 MOST_TRIALS, FEWEST_TRIALS = 32, 12

@@ -19,11 +19,11 @@ import ray
 import torch
 
 from cluster.connect import Connection
-from fgmodel import store
+from fgmodel import atomic
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
+from fgmodel.data.boxes_file import Patches, read_patches, write_patches
 from fgmodel.data.datasets import Dataset, Split, open_dataset
-from fgmodel.data.patches import Patches, read_patches, write_patches
 from fgmodel.extraction import EXTRACTORS, boxes_path, extract
 from fgmodel.prepare import extraction_trunk
 from search.errors import InputError
@@ -120,7 +120,7 @@ def _join(path: Path, frames: Frames, chunks: list[Chunk]) -> None:
     """Keep the chunks' boxes as the split's, and let theirs go."""
     found = [chunk.find() for chunk in chunks]
     boxes, scores = (np.concatenate([getattr(each, name) for each in found]) for name in ("boxes", "scores"))
-    with store.building(path, "boxes", frames.progress) as must_build:
+    with atomic.building(path, "boxes", frames.progress) as must_build:
         if must_build:
             write_patches(path, replace(found[0], boxes=boxes, scores=scores), frames.names, path.stem)
     for chunk in chunks:

@@ -6,14 +6,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fgmodel.config import DEFAULTS, TrialConfig
-from search import confirm
+from search.decide import race
 from search.errors import InputError
 from search.export import environment
-from search.export.bundle import Bundle, Code, Confirmation, Data, Origin, Record, Validation, packages, write_bundle
-from search.history import History, Trial, space_of
-from search.home import Home, code_version
-from search.journal import Launched
-from search.space import Search
+from search.export.bundle import (
+    Bundle,
+    Code,
+    Confirmation,
+    DataIdentity,
+    JournalDigest,
+    Origin,
+    Validation,
+    packages,
+    write_bundle,
+)
+from search.record.history import History, Trial, space_of
+from search.record.home import Home, code_version
+from search.record.journal import Launched
+from search.space.space import Search
 
 
 def export(home: Home, name: str, to: Path, number: int | None = None) -> Bundle:
@@ -32,7 +42,7 @@ def chosen(home: Home, name: str, number: int | None = None) -> Bundle:
     space, launched = space_of(history), _launched(home, name, history)
     if number is not None and number not in history.trials:
         raise InputError(f"search '{name}' has no trial #{number}; it has #0 to #{len(history.trials) - 1}")
-    trial = confirm.best(space.search, history) if number is None else history.trials[number]
+    trial = race.best(space.search, history) if number is None else history.trials[number]
     if trial is None or not trial.rung:
         raise InputError(
             f"search '{name}': {'no trial' if trial is None else f'trial #{trial.number}'} has finished a rung yet"
@@ -44,30 +54,31 @@ def chosen(home: Home, name: str, number: int | None = None) -> Bundle:
     return Bundle(settings=config.settings(), origin=origin)
 
 
-def _record(journal: Path) -> Record:
+def _record(journal: Path) -> JournalDigest:
     """Return what names the journal as it is, up to its last whole line."""
     content = journal.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    return Record(sha256=hashlib.sha256(whole).hexdigest(), lines=whole.count(b"\n"))
+    return JournalDigest(sha256=hashlib.sha256(whole).hexdigest(), lines=whole.count(b"\n"))
 
 
 def _confirmed(search: Search, history: History, trial: Trial) -> Confirmation | None:
-    race = confirm.confirmed(search, history)
-    found = next((c for c in race if c.trial is trial and not math.isnan(c.mean)), None)
+    raced = race.confirmed(search, history)
+    found = next((c for c in raced if c.trial is trial and not math.isnan(c.mean)), None)
     if found is None:
         return None
-    return Confirmation(mean=found.mean, sd=found.sd, seeds=len(found.values), finalists=len(race))
+    return Confirmation(mean=found.mean, sd=found.sd, seeds=len(found.values), finalists=len(raced))
 
 
 def _launched(home: Home, name: str, history: History) -> Launched:
     launched = history.launched
-    if launched is None or not Data.model_fields.keys() <= launched.data.keys():
+    if launched is None or not DataIdentity.model_fields.keys() <= launched.data.keys():
         raise InputError(f"{home.journal(name)}: has no 'launched' line that says what the search was trained on")
     return launched
 
 
 def _origin(
-    search: Search, history: History, launched: Launched, name: str, trial: Trial, config: TrialConfig, record: Record,
+    search: Search, history: History, launched: Launched, name: str, trial: Trial, config: TrialConfig,
+    record: JournalDigest,
 ) -> Origin:
     version, commit, dirty = code_version()
     return Origin(
@@ -84,7 +95,7 @@ def _origin(
             trials=len(history.candidates),
             confirmed=_confirmed(search, history, trial),
         ),
-        data=Data(**{key: launched.data[key] for key in Data.model_fields}),
+        data=DataIdentity(**{key: launched.data[key] for key in DataIdentity.model_fields}),
         seeds={"sampler": search.sampler.seed, "data": config.data.seed, "trial": config.seed},
         code=Code(version=version, commit=commit, dirty=dirty),
         packages=packages(),

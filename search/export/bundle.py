@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fgmodel.config import DEFAULTS, TrialConfig
 from search.errors import InputError, Problems, SettingError, writing
 from search.export.environment import Environment
-from search.home import SEARCH_NAME
-from search.yaml_file import Document, read_document
+from search.record.home import SEARCH_NAME
+from search.space.yaml_lines import Document, read_document
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow", "pillow")
 
@@ -43,7 +43,7 @@ class Validation(_Frozen):
     confirmed: Confirmation | None = None
 
 
-class Data(_Frozen):
+class DataIdentity(_Frozen):
     """Hashes of what the trial was trained on."""
 
     fingerprint: str
@@ -59,7 +59,7 @@ class Code(_Frozen):
     dirty: bool
 
 
-class Record(_Frozen):
+class JournalDigest(_Frozen):
     """The search's journal when the configuration was exported: its first `lines` lines have this digest."""
 
     sha256: str
@@ -74,11 +74,11 @@ class Origin(_Frozen):
     by: str
     exported: date
     validation: Validation
-    data: Data
+    data: DataIdentity
     seeds: dict[str, int]  # of the sampler, the data and the trial
     code: Code
     packages: dict[str, str]
-    journal: Record | None = None            # these three: None in files from before they were kept
+    journal: JournalDigest | None = None            # these three: None in files from before they were kept
     environment: Environment | None = None   # where it was exported
     resources: dict[str, float] | None = None  # what a trial held: cpu, gpu
 

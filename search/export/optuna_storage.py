@@ -21,12 +21,12 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.decide.sampler import distribution
 from search.errors import InputError, writing
-from search.history import History, Trial, space_of
-from search.home import Home
-from search.parameter import Parameter
-from search.sampler import distribution
-from search.space import Space
+from search.record.history import History, Trial, space_of
+from search.record.home import Home
+from search.space.parameter import Parameter
+from search.space.space import Space
 
 _STATES = {
     "completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "waiting": TrialState.PRUNED,

@@ -16,8 +16,8 @@ from fgmodel.use.classifier import Classifier
 from fgmodel.use.saved import FILE, About, Saved, read_model, save_model
 from search.errors import InputError, writing
 from search.export.bundle import Origin
-from search.home import Home
-from search.screen import Steps, preparing
+from search.record.home import Home
+from search.show.screen import Steps, preparing
 
 if TYPE_CHECKING:
     from search.tracking.store import Store

@@ -22,9 +22,9 @@ from fgmodel.errors import printable
 from fgmodel.use.saved import FILE, About
 from search.errors import InputError
 from search.export.bundle import Origin, packages
-from search.home import code_version
 from search.models.predict import TOP, Prediction
-from search.tracking.run import Run, StoreError
+from search.record.home import code_version
+from search.tracking.entry import StoreError, TrackedRun
 from search.tracking.store import Store
 
 ALIAS = "best"
@@ -46,7 +46,7 @@ class Version:
         return f"models:/{self.name}@{ALIAS}" if self.best else f"models:/{self.name}/{self.number}"
 
 
-def register(store: Store, run: Run, folder: Path, about: About, origin: Origin) -> Version:
+def register(store: Store, run: TrackedRun, folder: Path, about: About, origin: Origin) -> Version:
     """Make the model in a retraining's folder a version in the registry; raises StoreError where it cannot.
 
     The alias goes to the trial that validation says is best, one that was confirmed over seeds before one that was not;

@@ -12,10 +12,10 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from fgmodel.progress import Progress
-from search import confirm
+from search.decide import race
 from search.errors import InputError
-from search.history import space_of
-from search.home import Home
+from search.record.history import space_of
+from search.record.home import Home
 from search.report.page import Part, Section
 
 MAPS = partial(Section, "heatmaps", "Where the time steps look")
@@ -91,11 +91,11 @@ def _draw(end: Connection, home: Home, name: str) -> None:
 
 
 def _drawn(home: Home, name: str, progress: Progress) -> Drawn:
-    from search.report.images import confusion_parts, heatmap_parts, predicted  # noqa: PLC0415  torch: in here only
+    from search.report.answers import confusion_parts, heatmap_parts, predicted  # noqa: PLC0415  torch: in here only
 
     history = home.history(name)
     space = space_of(history)
-    trial = confirm.best(space.search, history)
+    trial = race.best(space.search, history)
     if trial is None:
         raise InputError("no trial has finished a rung yet")
     held = predicted(space, trial, name, home, progress)

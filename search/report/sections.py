@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from search.asha import Ladder
-from search.forecast import seconds_left, spoken
-from search.history import History, space_of
-from search.home import Home
-from search.importance import Importance, importance, standings
-from search.journal import Fact
-from search.report.attention import attention_charts
-from search.report.figures import history_chart, rungs_chart
+from search.decide.asha import Ladder
+from search.decide.forecast import seconds_left, spoken
+from search.record.history import History, space_of
+from search.record.home import Home
+from search.record.journal import Fact
+from search.report.attended import attention_charts
+from search.report.by_setting import effect_chart, importance_chart, parallel_chart, sampler_chart
 from search.report.page import Charts, Page, Part, Section
 from search.report.pictures import Pictures, not_drawn
-from search.report.settings import effect_chart, importance_chart, parallel_chart, sampler_chart
+from search.report.plots import history_chart, rungs_chart
 from search.report.tables import (
     best_table,
     cost_table,
@@ -27,8 +26,9 @@ from search.report.tables import (
     settings_table,
     shares_table,
 )
-from search.space import Space
-from search.verdict import Verdict, between, number, verdict
+from search.show.importance import Importance, importance, standings
+from search.show.verdict import Verdict, between, number, verdict
+from search.space.space import Space
 
 CURVES = 4              # trials whose attention is drawn
 BELIEVED = 0.1          # R² below which a forest's importance is noise

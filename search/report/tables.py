@@ -10,14 +10,14 @@ import numpy as np
 
 from fgmodel.analysis.intervals import rank_correlation_interval
 from fgmodel.config import DEFAULTS
-from search.forecast import spoken
-from search.history import History, Trial
-from search.importance import Importance, importance_at
-from search.journal import Fact, Launched, Lost, OpenedTest
+from search.decide.forecast import spoken
+from search.record.history import History, Trial
+from search.record.journal import Fact, Launched, Lost, OpenedTest
 from search.report.page import Grid
-from search.screen import SHORT, ranked
-from search.space import Space
-from search.verdict import SPOKEN, Verdict, between, chances, configuration, number
+from search.show.importance import Importance, importance_at
+from search.show.screen import SHORT, ranked
+from search.show.verdict import SPOKEN, Verdict, between, chances, configuration, number
+from search.space.space import Space
 
 ROWS, BEST = 25, 10       # of tables that could go on
 FEWEST, MOST = 5, 2_000   # trials of a rank correlation

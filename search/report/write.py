@@ -10,16 +10,16 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fgmodel.atomic import write
 from fgmodel.progress import Progress, silent
-from fgmodel.store import write
 from search.errors import InputError, writing
-from search.home import Home
+from search.record.home import Home
 from search.report.pictures import drawing
 from search.report.sections import Told, page
-from search.status import running
-from search.tracking.run import RefusedError
+from search.show.status import running
+from search.tracking.entry import RefusedError
+from search.tracking.rows import search_id
 from search.tracking.store import Store
-from search.tracking.told import search_id
 
 FILE = "report.html"
 LAUNCH_SECONDS = 60  # from the command to the first line in the journal: imports, and what is to be prepared

@@ -20,16 +20,16 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from fgmodel import store
+from fgmodel import atomic
 from fgmodel.config import TrialConfig
 from fgmodel.training import Diverged, Run, best_device
 from fgmodel.trial_data import TrialData
+from search.decide.forecast import spoken
 from search.errors import InputError, writing
 from search.export.environment import Environment, differences
-from search.forecast import spoken
-from search.home import Home
-from search.journal import OpenedTest
-from search.screen import Steps
+from search.record.home import Home
+from search.record.journal import OpenedTest
+from search.show.screen import Steps
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -55,7 +55,7 @@ class Unfinished:
             if before is not None:
                 console.print(f"begun before, not gone on with: {_why(before, here)}", soft_wrap=True)
             shutil.rmtree(self.folder, ignore_errors=True)
-            store.write(path, lambda file: file.write(json.dumps(mine, indent=1).encode()))
+            atomic.write(path, lambda file: file.write(json.dumps(mine, indent=1).encode()))
 
     def opening(self, fact: OpenedTest) -> OpenedTest:
         """Return the opening of the test split that this retrain decided on before it was killed, else `fact`, kept."""
@@ -66,7 +66,7 @@ class Unfinished:
                 return kept
         except (FileNotFoundError, ValidationError):
             pass  # not decided yet
-        store.write(path, lambda file: file.write(fact.model_dump_json().encode()))
+        atomic.write(path, lambda file: file.write(fact.model_dump_json().encode()))
         return fact
 
     def end(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
-from fgmodel.analysis.figures import new_figure, time_axis
+from fgmodel.analysis.step_figures import new_figure, time_axis
 from fgmodel.palette import BLUE, GREEN, GREY, VERMILION
 from search.studies.study import Row, Study
 

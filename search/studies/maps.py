@@ -17,7 +17,10 @@ from torch import Tensor
 
 from fgmodel.analysis.attention_record import alpha_by_class_csv, attention_record_figure, attention_record_text, record
 from fgmodel.analysis.claim import Areas, answer, measure_areas
-from fgmodel.analysis.figures import (
+from fgmodel.analysis.gradcam import patch_cells, require_fine, step_maps
+from fgmodel.analysis.intervals import mean_interval, null_interval
+from fgmodel.analysis.movement import movement_text
+from fgmodel.analysis.step_figures import (
     Curves,
     accuracy_figure,
     accuracy_text,
@@ -26,9 +29,6 @@ from fgmodel.analysis.figures import (
     heatmap_figure,
     heatmap_text,
 )
-from fgmodel.analysis.gradcam import patch_cells, require_fine, step_maps
-from fgmodel.analysis.intervals import mean_interval, null_interval
-from fgmodel.analysis.movement import movement_text
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
 from fgmodel.data.datasets import Dataset, open_dataset
@@ -39,16 +39,16 @@ from fgmodel.prepare import prepare, stream_trunks
 from fgmodel.progress import Progress, silent
 from fgmodel.training import Run
 from fgmodel.trial_data import whole
-from search.history import History, Trial
-from search.home import Home
-from search.space import Space
+from search.record.history import History, Trial
+from search.record.home import Home
+from search.space.space import Space
 
 SHOWN, MOVED, MEASURED = 6, 16, 100   # images of the grid, of what is said of their moving, and of the claim's test
 Drawing = tuple[str, Figure | str]   # a file's name and what it holds
 
 
 @dataclass(frozen=True)
-class Seen:
+class MapsOfRow:
     """A row's model, and the best patch of some test images."""
 
     run: Run
@@ -88,7 +88,7 @@ def _renamed(progress: Progress, label: str, what: str, done: int, total: int) -
     progress(f"{label}: {what}", done, total)
 
 
-def _maps(seen: Seen, label: str, said: list[str], progress: Progress) -> Iterator[Drawing]:
+def _maps(seen: MapsOfRow, label: str, said: list[str], progress: Progress) -> Iterator[Drawing]:
     stream = seen.run.models[0].eval().local_stream
     maps = step_maps(stream, seen.cells, seen.labels)
     correct = (maps.step_logits.argmax(dim=2) == seen.labels[:, None]).numpy()
@@ -114,7 +114,7 @@ def _panels(areas: Areas) -> dict[str, Curves]:
     }
 
 
-def _seen(config: TrialConfig, trial: Trial, name: str, home: Home, progress: Progress) -> Seen:
+def _seen(config: TrialConfig, trial: Trial, name: str, home: Home, progress: Progress) -> MapsOfRow:
     assert trial.checkpoint
     run = Run(config, whole(prepare(config, home.cache)))
     run.load(home.checkpoints(name) / trial.checkpoint[1])
@@ -125,7 +125,7 @@ def _seen(config: TrialConfig, trial: Trial, name: str, home: Home, progress: Pr
     parts = [patch_cells(trunk, frames.array[rows], test.boxes[rows, 0], size) for rows in np.array_split(chosen, 10)]
     cells, crops = (torch.cat(part) for part in zip(*parts, strict=True))
     pictures = (255 * crops.permute(0, 2, 3, 1)).round().byte().numpy()                    # n P P 3
-    return Seen(
+    return MapsOfRow(
         run=run,
         names=[dataset.classes[label].partition(".")[2] or dataset.classes[label] for label in test.labels[chosen]],
         labels=torch.tensor(test.labels[chosen]),

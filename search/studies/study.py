@@ -22,11 +22,11 @@ from rich.text import Text
 from scipy.stats import binomtest
 
 from fgmodel.config import TrialConfig, require_setting
-from fgmodel.final import right
+from fgmodel.test_split import right
 from search.errors import InputError, Problems, SettingError
-from search.history import History, Trial
-from search.space import Space
-from search.yaml_file import Document, read_document
+from search.record.history import History, Trial
+from search.space.space import Space
+from search.space.yaml_lines import Document, read_document
 
 SIGNIFICANT = 0.05
 METRIC = "test/accuracy"

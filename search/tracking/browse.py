@@ -14,11 +14,11 @@ from threading import Thread
 from rich.console import Console
 
 from search.errors import InputError
-from search.history import space_of
-from search.home import Home
+from search.record.history import space_of
+from search.record.home import Home
 from search.tracking.pages import SEARCHES, list_path, run_path, searches_view, view
+from search.tracking.rows import search_id
 from search.tracking.store import Store
-from search.tracking.told import search_id
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0   # that a server may take on a busy machine

@@ -1,6 +1,6 @@
 """A search's figures as MLflow's page of it shows them: small pictures, drawn as it goes.
 
-`search.report.figures` has the charts to look into. Colours and marks tell the same thing twice.
+`search.report.plots` has the charts to look into. Colours and marks tell the same thing twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from fgmodel.palette import BLUE, GREEN, GREY, VERMILION
-from search import confirm
-from search.asha import REFERENCE, Ladder
-from search.history import History, Trial
-from search.parameter import Parameter
-from search.screen import SHORT, ranked
-from search.space import Space
-from search.verdict import SPOKEN
+from search.decide import race
+from search.decide.asha import REFERENCE, Ladder
+from search.record.history import History, Trial
+from search.show.screen import SHORT, ranked
+from search.show.verdict import SPOKEN
+from search.space.parameter import Parameter
+from search.space.space import Space
 
 MARKS = (("o", GREY), ("s", GREEN), ("^", VERMILION), ("D", BLUE))   # of the rungs; the last rung's is the last
 LINES = 300          # trials that are drawn as lines of their own
@@ -62,7 +62,7 @@ def history_figure(space: Space, history: History) -> Figure:
 
 def rungs_figure(space: Space, history: History) -> Figure:
     """Return the trials' values from rung to rung; the best and the thesis' values stand out."""
-    search, best = space.search, confirm.best(space.search, history)
+    search, best = space.search, race.best(space.search, history)
     figure, axes = _new()
     placed = Ladder(search).rank(history, search.rungs[0])
     for trial in (*placed[:LINES], *(t for t in placed[LINES:] if t is best or t.number == REFERENCE)):
@@ -105,7 +105,7 @@ def parallel_figure(space: Space, history: History) -> Figure:
 
 def importance_figure(space: Space, history: History) -> Figure | None:
     """Return which settings decide the trials' places; None where too few trials can tell."""
-    from search.importance import importance  # noqa: PLC0415  scikit-learn takes a second to import
+    from search.show.importance import importance  # noqa: PLC0415  scikit-learn takes a second to import
 
     found = importance(space, history)
     if found is None:

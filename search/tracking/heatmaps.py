@@ -19,7 +19,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from fgmodel.analysis.gradcam import min_max, upsampled
-from fgmodel.analysis.looks import Looks
+from fgmodel.analysis.probe_images import Looks
 from fgmodel.palette import BLUE, VERMILION
 from search.tracking.pages import BY_EPOCH, BY_STEP
 
@@ -76,7 +76,7 @@ def one_step(seen: Looks, drawn: np.ndarray, step: int) -> Image.Image:
 
 
 def _heated(seen: Looks, side: int) -> np.ndarray:
-    """Return each map over its grey patch, scaled to 0..1 by itself as in `fgmodel.analysis.figures`: n T P P 3."""
+    """Return each map over its grey patch, scaled to 0..1 by itself as in `step_figures`: n T P P 3."""
     heat = min_max(upsampled(torch.from_numpy(seen.maps), side)).numpy()           # n T P P  NaN: all zero
     colours = (255 * colormaps["viridis"](np.nan_to_num(heat))[..., :3]).astype(np.float32)
     grey = _pictures(seen, side).mean(axis=3, dtype=np.float32)[:, None, :, :, None]   # n 1 P P 1

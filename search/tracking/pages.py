@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fgmodel.config import DEFAULTS
-from search import confirm
-from search.asha import REFERENCE
-from search.history import History, Trial
-from search.screen import SHORT
-from search.space import Space
-from search.verdict import SPOKEN, asked, number, verdict
+from search.decide import race
+from search.decide.asha import REFERENCE
+from search.record.history import History, Trial
+from search.show.screen import SHORT
+from search.show.verdict import SPOKEN, asked, number, verdict
+from search.space.space import Space
 
 VIEW = "mlflow.sharedViewState."   # and the view's name: where MLflow's pages look for it
 MENU = {"workflowType": "machine_learning"}   # else MLflow's pages are those for language models
@@ -117,13 +117,13 @@ def description(
 
 
 def _answer(space: Space, history: History) -> str:
-    best = confirm.best(space.search, history)
+    best = race.best(space.search, history)
     if best is None:
         return "No trial has finished a rung yet."
     value = best.at(best.rung, space.search.objective)
     said = f"**Best: trial #{best.number}**, {SPOKEN[space.search.objective]} **{value:.3f}** after {best.rung} epochs"
-    race = next((c for c in confirm.confirmed(space.search, history) if c.trial is best), None)
-    return f"{said}; trained again: **{race.said()}**." if race else f"{said}."
+    raced = next((c for c in race.confirmed(space.search, history) if c.trial is best), None)
+    return f"{said}; trained again: **{raced.said()}**." if raced else f"{said}."
 
 
 def _sure(space: Space, history: History) -> str:
@@ -147,7 +147,7 @@ def _trained(space: Space, history: History) -> str:
 
 
 def _settings(space: Space, history: History) -> str:
-    best, reference = confirm.best(space.search, history), history.trials.get(REFERENCE)
+    best, reference = race.best(space.search, history), history.trials.get(REFERENCE)
     if best is None or not space.tune:
         return ""
     rows = [f"| setting |{APART}best |{APART}thesis, #{REFERENCE} |", "|---|---|---|"]
@@ -165,7 +165,7 @@ def _setting(trial: Trial | None, name: str) -> str:
 def _links(
     space: Space, history: History, search: str, experiment: str, runs: Mapping[int | None, str],
 ) -> str:
-    best = confirm.best(space.search, history)
+    best = race.best(space.search, history)
     named = {best.number: f"best, #{best.number}"} if best else {}
     named.setdefault(REFERENCE, f"the thesis' values, #{REFERENCE}")
     every = f"[trials, best first]({list_path(experiment, search)})"
@@ -185,10 +185,10 @@ def _pictures(run: str, figures: Sequence[str]) -> str:
 
 def _columns(space: Space) -> list[str]:
     metrics = [PLACE, space.search.objective, "val/nll", "attention/entropy"]
-    race = [f"confirmed/{space.search.objective}"] if space.search.finalists else []
+    raced = [f"confirmed/{space.search.objective}"] if space.search.finalists else []
     tags = ["fgsearch.rung", "fgsearch.state", *(["fgsearch.by"] if space.rows else [])]
     tuned = [p.name for p in space.tune] or ["seed"]
-    columns = [f"metrics.`{name}`" for name in dict.fromkeys([*metrics, *race])]
+    columns = [f"metrics.`{name}`" for name in dict.fromkeys([*metrics, *raced])]
     columns += [f"tags.`{name}`" for name in tags] + [f"params.`{name}`" for name in tuned]
     return columns
 

@@ -16,16 +16,16 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
-from fgmodel.analysis.explain import attention_figure
-from search import confirm
-from search.asha import Ladder
-from search.history import History, Trial
-from search.journal import Ended, Failed, Opened, Reader, Reported, Stopped
-from search.space import Space
+from fgmodel.analysis.attention_figure import attention_figure
+from search.decide import race
+from search.decide.asha import Ladder
+from search.record.history import History, Trial
+from search.record.journal import Ended, Failed, Opened, Reader, Reported, Stopped
+from search.space.space import Space
+from search.tracking.entry import AwayError, Point, RefusedError, Status, TrackedData, TrackedRun
 from search.tracking.pages import description, linked_runs, view
-from search.tracking.run import AwayError, Dataset, Point, RefusedError, Run, Status
+from search.tracking.rows import colours, epochs, flat, points, race_points, search_id, search_tags, standing, texts
 from search.tracking.store import Store
-from search.tracking.told import colours, epochs, flat, points, race_points, search_id, search_tags, standing, texts
 
 FIGURE = "attention.png"
 NOTE = "mlflow.note.content"
@@ -45,11 +45,11 @@ class Projection:
         self._history = History()
         self._heard: dict[int, datetime] = {}             # of a trial, last
         self._best: Trial | None = None
-        self._race: dict[int, confirm.Confirmed] = {}     # finalists whose repeats are over, by trial
+        self._race: dict[int, race.Confirmed] = {}     # finalists whose repeats are over, by trial
         self._colours: dict[int, dict[str, str]] = {}     # of those at the last rung, by trial
         self._bests: list[Point] = []                     # the search's best, each time it changed
         self._bests_written = 0
-        self._runs: dict[int | None, Run] | None = None   # what MLflow has; None: to be looked up
+        self._runs: dict[int | None, TrackedRun] | None = None   # what MLflow has; None: to be looked up
 
     def read(self) -> None:
         """Take in what the journal says by now; raises JournalError."""
@@ -59,7 +59,7 @@ class Projection:
                 self._heard[fact.trial] = fact.at
                 self._follow_best(fact)
                 if isinstance(fact, Ended | Failed) and self._history.trials[fact.trial].repeats is not None:
-                    self._race = {c.trial.number: c for c in confirm.confirmed(self._space.search, self._history)}
+                    self._race = {c.trial.number: c for c in race.confirmed(self._space.search, self._history)}
 
     def write(self) -> list[str]:
         """Bring MLflow to where the journal was read; returns what it refused of single trials; raises StoreError."""
@@ -111,7 +111,7 @@ class Projection:
             found = [Point(f"best/{name}", at_rung[name], at, step) for name in SUMMARY if name in at_rung]
             self._bests += _changed(self._bests, found)
 
-    def _write_search(self, opened: Opened, runs: dict[int | None, Run]) -> Run:
+    def _write_search(self, opened: Opened, runs: dict[int | None, TrackedRun]) -> TrackedRun:
         finished, tags = self._history.finished, search_tags(self._history, self._leader())
         status: Status = "RUNNING" if finished is None else "FINISHED" if finished.how == "complete" else "KILLED"
         run, params = runs.get(None), {}
@@ -129,9 +129,9 @@ class Projection:
         return run
 
     def _leader(self) -> Trial | None:
-        return confirm.best(self._space.search, self._history) if self._race else self._best
+        return race.best(self._space.search, self._history) if self._race else self._best
 
-    def _write_glance(self, opened: Opened, parent: Run, runs: Mapping[int | None, Run]) -> list[str]:
+    def _write_glance(self, opened: Opened, parent: TrackedRun, runs: Mapping[int | None, TrackedRun]) -> list[str]:
         """Draw the search and describe it, if it is time; returns what was refused."""
         drawn = {"fgsearch.drawn": f"{self._history.facts} facts"}
         early = self._history.finished is None and time.monotonic() < self._next_glance
@@ -151,7 +151,7 @@ class Projection:
         self._next_glance = time.monotonic() + max(GLANCE_SECONDS, 50 * (time.monotonic() - began))
         return refusals
 
-    def _draw(self, parent: Run) -> list[str]:
+    def _draw(self, parent: TrackedRun) -> list[str]:
         """Keep the search's figures with its run; returns their names."""
         from search.tracking.figures import figures  # noqa: PLC0415 when there is something to draw
 
@@ -166,15 +166,15 @@ class Projection:
                 self._store.attach_folder(parent, Path(folder))
         return names
 
-    def _link(self, run: Run) -> None:
+    def _link(self, run: TrackedRun) -> None:
         """Show which images a run was trained on, where the journal tells."""
         data = self._history.launched.data if self._history.launched else {}
         if "fingerprint" in data:
             settings = self._space.config(self._space.reference()).settings()
             name, root = str(settings["data.dataset"]), str(settings["data.root"] or "drawn, not read")
-            self._store.link(run, Dataset(name, data["fingerprint"], root, dict(data)))
+            self._store.link(run, TrackedData(name, data["fingerprint"], root, dict(data)))
 
-    def _write_trial(self, trial: Trial, parent: Run, runs: dict[int | None, Run]) -> None:
+    def _write_trial(self, trial: Trial, parent: TrackedRun, runs: dict[int | None, TrackedRun]) -> None:
         race = self._race.get(trial.number)
         status, tags = standing(self._space, self._history, trial, race)
         tags |= self._colours.get(trial.number, {})
@@ -226,7 +226,7 @@ class Projection:
     def _has_figure(self, trial: Trial) -> bool:
         return trial.rung >= self._space.search.epochs and "attention/alpha/01" in trial.reports.get(trial.epoch, {})
 
-    def _attach(self, trial: Trial, run: Run) -> None:
+    def _attach(self, trial: Trial, run: TrackedRun) -> None:
         accuracy = trial.at(trial.epoch, "val/accuracy")
         title = f"trial #{trial.number} · {trial.epoch} epochs · validation accuracy {accuracy:.3f}"
         settings = self._space.config(trial.settings).settings()
@@ -237,8 +237,8 @@ class Projection:
         if trial.looks:
             self._attach_heatmaps(trial, run)
 
-    def _attach_heatmaps(self, trial: Trial, run: Run) -> None:
-        from fgmodel.analysis.looks import read_looks  # noqa: PLC0415 torch, for who has something to show
+    def _attach_heatmaps(self, trial: Trial, run: TrackedRun) -> None:
+        from fgmodel.analysis.probe_images import read_looks  # noqa: PLC0415 torch, for who has something to show
         from search.tracking.heatmaps import write_images  # noqa: PLC0415
 
         looks = {}

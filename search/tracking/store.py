@@ -20,8 +20,18 @@ from filelock import FileLock
 from cluster.private import without_password
 from search.errors import InputError
 from search.tracking.address import SERVERS, enter, password, require_address
+from search.tracking.entry import (
+    AwayError,
+    Point,
+    RefusedError,
+    Status,
+    StoreError,
+    TrackedData,
+    TrackedRun,
+    fitting,
+    milliseconds,
+)
 from search.tracking.pages import VIEW, run_path
-from search.tracking.run import AwayError, Dataset, Point, RefusedError, Run, Status, StoreError, fitting, milliseconds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,9 +66,9 @@ class Store:
         else:
             self._open_database()
 
-    def runs(self, search: str) -> dict[int | None, Run]:
+    def runs(self, search: str) -> dict[int | None, TrackedRun]:
         """Return a search's runs by trial, its own under None; a run created twice by a lost answer is deleted."""
-        found: dict[int | None, Run] = {}
+        found: dict[int | None, TrackedRun] = {}
         for run in self._tagged(search):
             number = int(run.tags["fgsearch.trial"]) if run.tags["fgsearch.kind"] == "trial" else None
             first = found.setdefault(number, run)
@@ -67,23 +77,25 @@ class Store:
                 self.delete(extra)
         return found
 
-    def delete(self, run: Run) -> None:
+    def delete(self, run: TrackedRun) -> None:
         """Take a run off the pages; MLflow keeps it as deleted."""
         with self._calls():
             self._client.delete_run(run.id)
 
-    def search_run(self, search: str) -> Run | None:
+    def search_run(self, search: str) -> TrackedRun | None:
         """Return a search's own run, without looking through its trials'; None where it has none."""
         return next(self._tagged(search, "search"), None)
 
-    def create(self, name: str, started: datetime, tags: Mapping[str, str]) -> Run:
+    def create(self, name: str, started: datetime, tags: Mapping[str, str]) -> TrackedRun:
         """Start a run."""
         kept = fitting(tags)
         with self._calls():
             run = self._client.create_run(self.experiment(), milliseconds(started), kept, run_name=name)
-        return Run(run.info.run_id, run.info.status, kept, milliseconds(started))
+        return TrackedRun(run.info.run_id, run.info.status, kept, milliseconds(started))
 
-    def write(self, run: Run, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    def write(
+        self, run: TrackedRun, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str],
+    ) -> None:
         """Add points, parameters and tags in as few calls as MLflow allows; the tags come after all the rest."""
         entities = self._mlflow.entities
         metrics = [entities.Metric(p.name, p.value, milliseconds(p.at), p.step) for p in points]
@@ -97,7 +109,7 @@ class Store:
                 self._client.log_batch(run.id, *batch, synchronous=True)
         run.tags.update(fitting(tags))
 
-    def set_status(self, run: Run, status: Status, ended: datetime) -> None:
+    def set_status(self, run: TrackedRun, status: Status, ended: datetime) -> None:
         """Say how a run stands; `ended` counts once it is over (MLflow keeps it when the run goes on)."""
         with self._calls():
             if status == "RUNNING":
@@ -106,7 +118,7 @@ class Store:
                 self._client.set_terminated(run.id, status, milliseconds(ended))
         run.status = status
 
-    def attach(self, run: Run, name: str, what: "Figure | str") -> None:
+    def attach(self, run: TrackedRun, name: str, what: "Figure | str") -> None:
         """Keep a figure or a text with a run; raises RefusedError when the artifact store does not take it."""
         log = self._client.log_text if isinstance(what, str) else self._client.log_figure
         try:
@@ -115,7 +127,7 @@ class Store:
         except AwayError as error:
             raise RefusedError(f"artifact {name}: {error}") from None
 
-    def attach_folder(self, run: Run, folder: Path, without: str = "") -> None:
+    def attach_folder(self, run: TrackedRun, folder: Path, without: str = "") -> None:
         """Keep what a folder holds with a run, but for the file that is kept elsewhere.
 
         Raises RefusedError: when the artifact store does not take it.
@@ -141,7 +153,7 @@ class Store:
         with self._calls():
             yield self._client
 
-    def link(self, run: Run, dataset: Dataset) -> None:
+    def link(self, run: TrackedRun, dataset: TrackedData) -> None:
         """Show that a run was trained on `dataset`; said twice it is one link."""
         source = import_module("mlflow.data.code_dataset_source").CodeDatasetSource({"source": dataset.source})
         meta = import_module("mlflow.data.meta_dataset").MetaDataset(source, dataset.name, dataset.digest[-DIGEST:])
@@ -162,7 +174,7 @@ class Store:
             with suppress(sqlite3.Error), closing(sqlite3.connect(database, timeout=1)) as connection:
                 connection.execute("ANALYZE")  # someone else may be writing: what is lost is only speed
 
-    def address(self, run: Run) -> str:
+    def address(self, run: TrackedRun) -> str:
         """Return where a run is looked at: its page on a server, its id in a database."""
         return f"{self._uri.rstrip('/')}/{run_path(self.experiment(), run.id)}" if self.remote else run.id
 
@@ -177,7 +189,7 @@ class Store:
                 self._experiment = str(found.experiment_id if found else new)
         return self._experiment
 
-    def _tagged(self, search: str, kind: str | None = None) -> Iterator[Run]:
+    def _tagged(self, search: str, kind: str | None = None) -> Iterator[TrackedRun]:
         page, wanted = None, f"tags.`fgsearch.id` = '{search}'"
         wanted += f" AND tags.`fgsearch.kind` = '{kind}'" if kind else ""
         while page != "":
@@ -186,7 +198,7 @@ class Store:
             page = runs.token or ""
             for run in runs:
                 if run.data.tags.get("fgsearch.kind") in ("search", "trial"):
-                    yield Run(run.info.run_id, run.info.status, dict(run.data.tags), run.info.start_time)
+                    yield TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags), run.info.start_time)
 
     def _open_database(self) -> None:
         database = self._sqlite()

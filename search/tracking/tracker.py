@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from search.errors import InputError
-from search.journal import Opened, Reader
-from search.space import Space
+from search.record.journal import Opened, Reader
+from search.space.space import Space
+from search.tracking.entry import Point, RefusedError, StoreError, TrackedRun
 from search.tracking.projection import Projection
-from search.tracking.run import Point, RefusedError, Run, StoreError
+from search.tracking.rows import search_id, texts
 from search.tracking.store import Store
-from search.tracking.told import search_id, texts
 
 PERIOD = 2.0         # seconds between two looks at the journal
 LONGEST_WAIT = 30.0  # between two tries at a server that is away
@@ -51,7 +51,7 @@ def log_retrain(
     times: tuple[datetime, datetime],
     tags: Mapping[str, str],
     artifacts: Path | None = None,
-    keep: Callable[[Run], object] | None = None,
+    keep: Callable[[TrackedRun], object] | None = None,
 ) -> str:
     """Write one retraining as a run under its search's and return its address; raises StoreError where it cannot.
 

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from search.history import load
-from search.home import Home
+from search.record.history import load
+from search.record.home import Home
 from search.tracking.pages import list_path, run_path
-from search.tracking.told import search_id
+from search.tracking.rows import search_id
 
 COPIED = {
     "metrics": "key, value, timestamp, {run}, step, is_nan",

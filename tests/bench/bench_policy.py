@@ -27,13 +27,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import spearmanr
 
-from search import sampler
-from search.dispatch import Dispatcher, Order, Outcome
-from search.history import History, Trial
-from search.journal import Fact, Journal
-from search.parameter import Parameter
-from search.space import Space
-from search.space_file import read_space
+from search.decide import sampler
+from search.decide.dispatch import Dispatcher, Order, Outcome
+from search.record.history import History, Trial
+from search.record.journal import Fact, Journal
+from search.space.file import read_space
+from search.space.parameter import Parameter
+from search.space.space import Space
 from tests.bench.bench_search import load_average, machine
 
 WORKERS, EPOCHS = 4, 27
@@ -108,7 +108,7 @@ class Told(FrozenTrial):
 
 @dataclass
 class View:
-    """Stands in for `search.sampler._study`: the study of a history as one policy tells it."""
+    """Stands in for `search.decide.sampler._study`: the study of a history as one policy tells it."""
 
     policy: Policy
     made: dict[tuple[object, ...], Told] = field(default_factory=dict)

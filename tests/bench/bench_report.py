@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 
 from fgmodel.prepare import prepare
 from fgmodel.training import Run
-from search import confirm
-from search.home import Home
-from search.space_file import read_space
+from search.decide import race
+from search.record.home import Home
+from search.space.file import read_space
 from tests.search.made_search import MadeSearch
 
 SPACE = Path(__file__).parents[2] / "spaces" / "finches.yaml"
@@ -24,7 +24,7 @@ def made(home: Home, trials: int) -> None:
     """Write a finished search, and train its best trial for an epoch."""
     space = read_space(SPACE, [f"search.trials={trials}"])
     MadeSearch(home.journal("made"), space).whole()
-    best = confirm.best(space.search, home.history("made"))
+    best = race.best(space.search, home.history("made"))
     assert best
     assert best.checkpoint
     config = space.config(best.settings)

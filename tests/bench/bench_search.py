@@ -20,10 +20,10 @@ from pathlib import Path
 
 import psutil
 
-from search.asha import Ladder
-from search.history import load
-from search.space import Space
-from search.space_file import read_space
+from search.decide.asha import Ladder
+from search.record.history import load
+from search.space.file import read_space
+from search.space.space import Space
 
 HERE = Path(__file__).parent
 SPACE = HERE / "cub-bench.yaml"

@@ -36,7 +36,7 @@ TINY = ("search.epochs=1", "search.rungs=[1]")  # one job a trial, one epoch a j
 
 
 @dataclass(frozen=True)
-class Seen:
+class Watched:
     """One look at a process."""
 
     seconds: float       # since the search was launched
@@ -62,7 +62,7 @@ def main() -> None:
     sys.exit("\n".join(problems) or 0)
 
 
-def run(jobs: int, minutes: float | None, workers: int, kept: Path | None) -> list[Seen]:
+def run(jobs: int, minutes: float | None, workers: int, kept: Path | None) -> list[Watched]:
     """Return what was seen of a search of so many tiny jobs, or of so many minutes."""
     sets = ("search.sampler.name=random", f"search.workers={workers}")
     sets += TINY if minutes is None else (f"search.hours={minutes / 60}",)
@@ -82,7 +82,7 @@ def run(jobs: int, minutes: float | None, workers: int, kept: Path | None) -> li
     return seen
 
 
-def watched(driver: subprocess.Popen[bytes], folder: Path, keep: Callable[[Seen], None]) -> Iterator[Seen]:
+def watched(driver: subprocess.Popen[bytes], folder: Path, keep: Callable[[Watched], None]) -> Iterator[Watched]:
     """Yield what the driver and its workers hold, again and again, until the driver ends."""
     journal, begun, jobs, offset = folder / "fgsearch-home" / "searches" / "tiny" / "journal.jsonl", time.monotonic(), 0, 0
     while driver.poll() is None:
@@ -97,7 +97,7 @@ def watched(driver: subprocess.Popen[bytes], folder: Path, keep: Callable[[Seen]
         time.sleep(PERIOD)
 
 
-def looks(pid: int, jobs: int, seconds: float) -> list[Seen]:
+def looks(pid: int, jobs: int, seconds: float) -> list[Watched]:
     """Return a look at each process; one that ends meanwhile is left out."""
     found = []
     try:
@@ -108,13 +108,13 @@ def looks(pid: int, jobs: int, seconds: float) -> list[Seen]:
                 held = process.memory_full_info()
                 files, threads = process.num_fds(), process.num_threads()
                 if held.uss:  # else it is just ending
-                    found.append(Seen(round(seconds, 1), jobs, named, held.rss, held.pss, held.uss, files, threads))
+                    found.append(Watched(round(seconds, 1), jobs, named, held.rss, held.pss, held.uss, files, threads))
     except psutil.NoSuchProcess:
         return []
     return found
 
 
-def report(name: str, looks: list[Seen], jobs: int) -> list[str]:
+def report(name: str, looks: list[Watched], jobs: int) -> list[str]:
     """Print a process' line of the table; return what is wrong with it."""
     half = [s for s in looks if s.jobs >= jobs / 2]
     if len(half) < 10 or len({s.jobs for s in half}) < 3:
@@ -139,14 +139,14 @@ def report(name: str, looks: list[Seen], jobs: int) -> list[str]:
     return wrong
 
 
-def growth(looks: list[Seen]) -> tuple[float, float, float]:
+def growth(looks: list[Watched]) -> tuple[float, float, float]:
     """Return bytes a job and the 95 % interval: the median slope of all pairs of looks, which no single step decides."""
     thinned = looks[::max(1, len(looks) // 600)]
     slope = theilslopes([s.uss for s in thinned], [s.jobs for s in thinned])
     return float(slope.slope), float(slope.low_slope), float(slope.high_slope)
 
 
-def draw(by_process: dict[str, list[Seen]], jobs: int) -> Figure:
+def draw(by_process: dict[str, list[Watched]], jobs: int) -> Figure:
     """Return memory, files and threads over the jobs; grey is what is not judged."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -164,19 +164,19 @@ def draw(by_process: dict[str, list[Seen]], jobs: int) -> Figure:
     return figure
 
 
-def write(path: Path) -> Callable[[Seen], None]:
+def write(path: Path) -> Callable[[Watched], None]:
     """Return what appends a look to a CSV file, so that a run that is cut off can be judged too."""
     file = path.open("w", newline="", buffering=1)
-    writer = csv.DictWriter(file, list(Seen.__annotations__))
+    writer = csv.DictWriter(file, list(Watched.__annotations__))
     writer.writeheader()
     return lambda look: writer.writerow(asdict(look))
 
 
-def read(path: Path) -> list[Seen]:
+def read(path: Path) -> list[Watched]:
     """Return the looks of such a file."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [Seen(float(r["seconds"]), int(r["jobs"]), r["process"], *(int(r[k]) for k in ("rss", "pss", "uss", "files", "threads"))) for r in rows]
+    return [Watched(float(r["seconds"]), int(r["jobs"]), r["process"], *(int(r[k]) for k in ("rss", "pss", "uss", "files", "threads"))) for r in rows]
 
 
 def arguments() -> argparse.Namespace:

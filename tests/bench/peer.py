@@ -36,9 +36,9 @@ from torchvision.transforms.v2.functional import resize, resized_crop
 from fgmodel.config import DataConfig, ModelConfig, TrialConfig
 from fgmodel.losses import two_stream_loss
 from fgmodel.trunks.backbones import Backbone, backbone, freeze
-from search.parameter import Parameter
-from search.space import Space
-from search.space_file import read_space
+from search.space.file import read_space
+from search.space.parameter import Parameter
+from search.space.space import Space
 
 Item = tuple[Tensor, Tensor, int]
 Batch = tuple[Tensor, Tensor, Tensor]

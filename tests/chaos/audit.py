@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from search.journal import Opened, read
+from search.record.journal import Opened, read
 from search.tracking.pages import PLACE
-from search.tracking.told import search_id, texts
+from search.tracking.rows import search_id, texts
 from tests.chaos.ledger import Ledger
 from tests.chaos.stage import Stage
 

@@ -18,8 +18,8 @@ from typing import Any, Self
 import psutil
 import psycopg
 
+from cluster.mlflow_service import Services
 from cluster.raylets import status
-from cluster.services import Services
 from search.tracking.store import EXPERIMENT
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy

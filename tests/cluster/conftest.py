@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.mlflow_service import Services
 from cluster.postgres import programs
-from cluster.services import Services
 
 
 def free_port() -> int:

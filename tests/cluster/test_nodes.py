@@ -5,12 +5,12 @@ import stat
 import pytest
 
 from cluster.nodes import Node, places
-from cluster.probe import Answer, Question, differences, judge
+from cluster.probe import NodeAnswer, Question, differences, judge
 from cluster.raylets import status
 from cluster.token import token_environment, use_token, write_token
 from search.errors import InputError
-from search.resources import require_fit
-from search.space_file import read_space
+from search.run.resources import require_fit
+from search.space.file import read_space
 from tests.search.conftest import SPACES
 
 SMALL, BIG = Node("a", "small", cpu=2, gpu=0), Node("b", "big", cpu=8, gpu=4)
@@ -46,13 +46,13 @@ def test_a_trial_that_needs_more_than_any_single_node_has_is_refused_in_one_line
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        pytest.param(Answer("abc", None, (), OWN), None, id="all is well"),
-        pytest.param(Answer(None, "No such file or directory", (), OWN), "does not see /shared/searches/tiny/probe; the home must be a folder that every node shares, at the same path", id="no shared folder"),
-        pytest.param(Answer("xyz", None, (), OWN), "has another folder at /shared/searches/tiny/probe; the home must be one that every node shares", id="a folder of its own"),
-        pytest.param(Answer("abc", "Read-only file system", (), OWN), "cannot write into /shared/searches/tiny/probe: Read-only file system", id="read only"),
-        pytest.param(Answer("abc", None, ("/data/cub",), OWN), "does not see /data/cub; data must be at the same path on every node", id="no data"),
-        pytest.param(Answer("abc", None, (), OWN | {"torch": "2.9.0"}), "runs torch 2.9.0, here 2.14.1; install the same on every node", id="another torch"),
-        pytest.param(Answer("abc", None, (), OWN | {"fgsearch": "missing"}), "runs fgsearch missing, here code 0123; install the same on every node", id="no fgsearch"),
+        pytest.param(NodeAnswer("abc", None, (), OWN), None, id="all is well"),
+        pytest.param(NodeAnswer(None, "No such file or directory", (), OWN), "does not see /shared/searches/tiny/probe; the home must be a folder that every node shares, at the same path", id="no shared folder"),
+        pytest.param(NodeAnswer("xyz", None, (), OWN), "has another folder at /shared/searches/tiny/probe; the home must be one that every node shares", id="a folder of its own"),
+        pytest.param(NodeAnswer("abc", "Read-only file system", (), OWN), "cannot write into /shared/searches/tiny/probe: Read-only file system", id="read only"),
+        pytest.param(NodeAnswer("abc", None, ("/data/cub",), OWN), "does not see /data/cub; data must be at the same path on every node", id="no data"),
+        pytest.param(NodeAnswer("abc", None, (), OWN | {"torch": "2.9.0"}), "runs torch 2.9.0, here 2.14.1; install the same on every node", id="another torch"),
+        pytest.param(NodeAnswer("abc", None, (), OWN | {"fgsearch": "missing"}), "runs fgsearch missing, here code 0123; install the same on every node", id="no fgsearch"),
     ],
 )
 def test_a_probe_says_in_one_line_why_a_node_cannot_take_part(answer, said) -> None:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from cluster.private import ensure_ray_token
-from search.history import load
+from search.record.history import load
 from tests.chaos.proxy import Proxy
 from tests.search.test_search import Lab
 
@@ -52,7 +52,7 @@ class ServedLab(Lab):
             return database.execute(words.replace("MINE", f"r.run_uuid in (select run_uuid from tags where key = 'fgsearch.id' and value = '{self.identity()}')")).fetchall()
 
     def identity(self) -> str:
-        from search.tracking.told import search_id
+        from search.tracking.rows import search_id
 
         return search_id(load(self.journal).opened)
 

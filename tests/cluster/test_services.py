@@ -14,10 +14,10 @@ import psycopg
 import pytest
 import sqlalchemy
 
+from cluster.mlflow_service import Services
 from cluster.private import ensure_ray_token, read_private, secret, without_password, write_private
 from cluster.server import Away, Server
-from cluster.services import Services
-from cluster.settings import Settings
+from cluster.service_settings import Settings
 from search.errors import InputError
 from search.tracking.store import EXPERIMENT, Store
 from tests.cluster.conftest import free_port

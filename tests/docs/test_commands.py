@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search.space_file import read_space
+from search.space.file import read_space
 from tests.docs.shown import PAGES, ROOT, Shown, examples, parse, shown
 from tests.search.test_search import FGSEARCH, SPACE
 

@@ -4,8 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from search.home import Home
-from search.space_file import read_space
+from search.record.home import Home
+from search.space.file import read_space
 from tests.search.made_search import MadeSearch
 from tests.search.test_search import FGSEARCH
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fgmodel.config import TrialConfig
-from search.space import Resources, Sampler, Search
+from search.space.space import Resources, Sampler, Search
 from tests.docs.shown import ROOT
 
 pytest.importorskip("furo", reason="pip install fgsearch[docs]")

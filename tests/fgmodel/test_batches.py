@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fgmodel.batches import Features, Frames, draw, evaluation_picks
+from fgmodel.batches import Features, Pixels, draw, evaluation_picks
 from fgmodel.config import DataConfig, ModelConfig
 from fgmodel.trial_data import TrialData
 
@@ -98,7 +98,7 @@ def test_without_a_local_stream_no_patch_is_taken(features, pictures):
         picks = evaluation_picks(DataConfig(evaluation_patches=how), 2, source.patches_per_image)
         assert source.evaluation(torch.tensor([4, 1]), picks).patches.shape == (2, 0, 0)
     assert source.training(torch.tensor([4, 1]), draws).whole.tolist() == [[4, 4], [1, 1]]
-    cut = Frames(DataConfig(frame_size=64, image_size=32, patch_size=32), pictures, CPU, patches=False)
+    cut = Pixels(DataConfig(frame_size=64, image_size=32, patch_size=32), pictures, CPU, patches=False)
     assert cut.patches_per_image == 0
     assert cut.training(torch.tensor([0, 1]), draws).patches.shape == (2, 0, 3, 32, 32)
 
@@ -113,7 +113,7 @@ def pictures():
 
 def frames(pictures, **settings):
     config = DataConfig(frame_size=64, image_size=32, patch_size=32, **settings)
-    return Frames(config, pictures, CPU)
+    return Pixels(config, pictures, CPU)
 
 
 def test_images_are_resized_and_patches_cut_from_the_frame_in_0_to_1(pictures):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fgmodel import store
+from fgmodel import atomic
 from fgmodel.cache import Frames, global_features, local_features, local_maps
 from fgmodel.config import DataConfig
+from fgmodel.data.boxes_file import Patches, cut
 from fgmodel.data.datasets import open_dataset
-from fgmodel.data.patches import Patches, cut
 from fgmodel.errors import InputError
 from fgmodel.trunks.frozen import FrozenTrunk, pixels, resized
 
@@ -23,7 +23,7 @@ BUILD = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from fgmodel import store
+from fgmodel import atomic
 
 def compute(a, b):
     for row in range(a, b):
@@ -32,7 +32,7 @@ def compute(a, b):
         time.sleep(float(sys.argv[3]))
         yield np.full((1, 1000), row)
 
-held = store.array(Path(sys.argv[1]), (40, 1000), np.float32, compute, step=4, what="rows")
+held = atomic.array(Path(sys.argv[1]), (40, 1000), np.float32, compute, step=4, what="rows")
 print(int(held.sum()))
 """
 
@@ -55,7 +55,7 @@ def never(a, b):
 
 
 def array(path, compute=rows_of):
-    return store.array(path, (ROWS, 1000), np.float32, compute, step=STEP, what="rows")
+    return atomic.array(path, (ROWS, 1000), np.float32, compute, step=STEP, what="rows")
 
 
 # --- arrays on disk ---------------------------------------------------------------------------------------------------
@@ -126,19 +126,19 @@ def test_a_full_disk_is_one_line_naming_the_file(tmp_path):
     assert "\n" not in str(refused.value)
     (tmp_path / f"y.npz.{os.getpid()}.part").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"y.npz cannot be written: No space left on device"):
-        store.write(tmp_path / "y.npz", lambda file: file.write(b"hello"))
+        atomic.write(tmp_path / "y.npz", lambda file: file.write(b"hello"))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "sub" / "x"
-    store.write(path, lambda file: file.write(b"one"))
+    atomic.write(path, lambda file: file.write(b"one"))
 
     def fail(file):
         file.write(b"tw")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.write(path, fail)
+        atomic.write(path, fail)
     assert path.read_bytes() == b"one"
 
 

@@ -6,7 +6,7 @@ import torch
 
 from fgmodel.config import TrialConfig
 from fgmodel.model import Outputs, TwoStream
-from fgmodel.use.classifier import Classifier, Seen
+from fgmodel.use.classifier import Classifier, Sighting
 from fgmodel.use.decision import decisions
 
 # w = 2; two steps of two numbers; W = rows (1, 0) and (0, 1), b = (0.5, 0)
@@ -31,7 +31,7 @@ def decision(classifier, z_g, patches=1):
         torch.tensor([z_g]), torch.tensor([[LOCAL] * patches]), torch.tensor([[ALPHA] * patches]),
         torch.tensor([[STATES] * patches]), torch.empty(1, patches, 2, 0, 0),
     )
-    (found,) = decisions(classifier, Seen(*(torch.empty(1, patches, 0) for _ in range(3)), outputs))
+    (found,) = decisions(classifier, Sighting(*(torch.empty(1, patches, 0) for _ in range(3)), outputs))
     return found
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgmodel.analysis.explain import attention_figure
+from fgmodel.analysis.attention_figure import attention_figure
 
 ALPHA = (0.07, 0.08, 0.14, 0.23, 0.33, 0.15)   # cub10, thesis.md §9
 COSINE = (0.93, 0.97, 0.99, 1.0, 1.0, 1.0)

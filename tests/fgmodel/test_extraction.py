@@ -6,8 +6,8 @@ import torch
 
 from fgmodel.cache import Frames
 from fgmodel.config import DataConfig
+from fgmodel.data.boxes_file import read_patches
 from fgmodel.data.datasets import open_dataset
-from fgmodel.data.patches import read_patches
 from fgmodel.errors import InputError
 from fgmodel.extraction import EXTRACTORS, boxes_path, extract
 from fgmodel.extraction.boxes import greedy_peaks, peak_boxes

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fgmodel.analysis.figures import (
+from fgmodel.analysis.intervals import Interval
+from fgmodel.analysis.step_figures import (
     accuracy_figure,
     accuracy_text,
     fineness_figure,
@@ -13,7 +14,6 @@ from fgmodel.analysis.figures import (
     heatmap_figure,
     heatmap_text,
 )
-from fgmodel.analysis.intervals import Interval
 
 NAMES = ["a wren", "a robin"]
 CORRECT = np.array([[True, False, True, True, True, False], [False] * 6])

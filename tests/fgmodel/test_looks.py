@@ -4,49 +4,49 @@ import numpy as np
 import pytest
 import torch
 
-from fgmodel.analysis.looks import SHOWN, SIDE, Looks, open_glass, read_looks
+from fgmodel.analysis.probe_images import SHOWN, SIDE, Looks, open_probe_images, read_looks
 from fgmodel.config import TrialConfig
 from tests.fgmodel.test_training import END_TO_END, FROZEN, coloured_frames, easy_features, start
 
 
 def of(settings, data, tmp_path):
-    return open_glass(TrialConfig.from_settings(settings), data, tmp_path, "cpu")
+    return open_probe_images(TrialConfig.from_settings(settings), data, tmp_path, "cpu")
 
 
 def looked(tmp_path):
-    """A run that trains its own trunks, and its glass."""
+    """A run that trains its own trunks, and its probe."""
     run = start(END_TO_END, coloured_frames())
     return run, of(END_TO_END, coloured_frames(), tmp_path)
 
 
 def test_looks_are_of_validation_images_of_the_model_that_looks(tmp_path) -> None:
-    run, glass = looked(tmp_path)
-    assert len(glass.rows) == SHOWN
-    assert set(glass.rows) <= set(run.data.folds[0].validation)
+    run, probe = looked(tmp_path)
+    assert len(probe.rows) == SHOWN
+    assert set(probe.rows) <= set(run.data.folds[0].validation)
 
 
 def test_each_time_step_of_each_image_has_a_map_that_is_nowhere_negative(tmp_path) -> None:
-    run, glass = looked(tmp_path)
-    seen = glass.looks(run)
+    run, probe = looked(tmp_path)
+    seen = probe.looks(run)
     assert seen.pictures.shape == (SHOWN, SIDE, SIDE, 3)
     assert seen.maps.shape[:2] == seen.right.shape == (SHOWN, 2)
     assert (seen.maps >= 0).all()
-    assert seen.names == tuple("abc"[row % 3] for row in glass.rows)
+    assert seen.names == tuple("abc"[row % 3] for row in probe.rows)
 
 
 def test_who_looks_between_epochs_trains_as_who_does_not(tmp_path) -> None:
-    (looking, glass), still = looked(tmp_path), start(END_TO_END, coloured_frames())
+    (looking, probe), still = looked(tmp_path), start(END_TO_END, coloured_frames())
     for _ in range(2):
         assert looking.train_epoch() | looking.validate() == still.train_epoch() | still.validate()
-        glass.looks(looking)
+        probe.looks(looking)
 
 
 def test_under_spatial_attention_the_kept_maps_are_looked_at(tmp_path) -> None:
     data = easy_features()
     maps = np.random.default_rng(1).standard_normal((60, 3, 12, 4, 4)).astype(np.float16)
     data = replace(data, local_features=None, local_maps=maps, frames=np.zeros((60, 64, 64, 3), np.uint8))
-    glass = of(FROZEN | {"model.spatial_attention": "between_steps"}, data, tmp_path)
-    assert torch.equal(glass.cells, torch.from_numpy(maps[glass.rows, 0]).float())
+    probe = of(FROZEN | {"model.spatial_attention": "between_steps"}, data, tmp_path)
+    assert torch.equal(probe.cells, torch.from_numpy(maps[probe.rows, 0]).float())
 
 
 @pytest.mark.parametrize("settings", [

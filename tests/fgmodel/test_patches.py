@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgmodel.config import DataConfig
+from fgmodel.data.boxes_file import Patches, cut, read_patches, to_pixels, write_patches
 from fgmodel.data.datasets import open_dataset
-from fgmodel.data.patches import Patches, cut, read_patches, to_pixels, write_patches
 from fgmodel.data.released import read_released
 from fgmodel.errors import InputError
 from fgmodel.extraction.quality import measure

@@ -10,10 +10,10 @@ import torch
 
 from fgmodel.batches import source
 from fgmodel.config import TrialConfig
-from fgmodel.data.patches import Patches, write_patches
+from fgmodel.data.boxes_file import Patches, write_patches
 from fgmodel.errors import InputError
 from fgmodel.model import TwoStream
-from fgmodel.pending import pending
+from fgmodel.preparation_forecast import pending
 from fgmodel.prepare import prepare
 from fgmodel.trial_data import whole
 

@@ -11,12 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from fgmodel import checkpoint, store
+from fgmodel import atomic, checkpoint
 from fgmodel.data.digests import examine
 from fgmodel.use import official
-from search import manifest
 from search.errors import InputError
-from search.home import Home
+from search.record import manifest
+from search.record.home import Home
 from tests.fgmodel.test_official import small
 from tests.hostile import changed, in_a_gigabyte, often, outcome, refused
 
@@ -26,7 +26,7 @@ IDENTITY = {"optim.lr_local": 0.1, "optim.milestones": (30, 60), "model.fusion_w
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr(store.os, "fsync", lambda _: None)
+    monkeypatch.setattr(atomic.os, "fsync", lambda _: None)
 
 
 def whole(run: object) -> bytes:

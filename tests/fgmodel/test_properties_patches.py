@@ -12,13 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from fgmodel import store
+from fgmodel import atomic
 from fgmodel.arrays import map_npy, read_npy, read_npz
-from fgmodel.data.patches import Patches, read_any_patches, read_patches, write_patches
+from fgmodel.data.boxes_file import Patches, read_any_patches, read_patches, write_patches
 from fgmodel.data.released import FRAME, read_released
 from fgmodel.data.splits import Fold
 from fgmodel.errors import InputError
-from fgmodel.final import right
+from fgmodel.test_split import right
 from fgmodel.trial_data import TrialData, read_record, write_record
 from tests.hostile import changed, in_a_gigabyte, often, outcome, refused
 
@@ -27,7 +27,7 @@ LABELS, CLASSES = np.array([0, 0, 1]), ("a", "b")
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr(store.os, "fsync", lambda _: None)
+    monkeypatch.setattr(atomic.os, "fsync", lambda _: None)
 
 
 def bytes_of(save, *arrays, **named) -> bytes:

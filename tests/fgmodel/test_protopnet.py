@@ -11,7 +11,7 @@ from fgmodel.data.datasets import open_dataset
 from fgmodel.errors import InputError
 from fgmodel.extraction.protopnet import FROZEN, TRAINED, activation_boxes, find, fitted, restored
 from fgmodel.extraction.prototype_training import foreign, loss, push
-from fgmodel.extraction.prototypes import PrototypeNet, Seen, similarity
+from fgmodel.extraction.prototypes import Nearness, PrototypeNet, similarity
 from fgmodel.extraction.task import Task
 from fgmodel.trunks.frozen import FrozenTrunk
 
@@ -56,7 +56,7 @@ def test_the_loss_is_the_sum_of_its_four_terms():
     nearest[0, 3], nearest[0, 15] = 1.0, 5.0     # image 0, of class 0: own 1, other 5
     nearest[1, 3], nearest[1, 15] = 2.0, 4.0     # image 1, of class 1: own 4, other 2
     logits = torch.zeros(2, 2)
-    value = loss(net, Seen(logits, nearest), torch.tensor([0, 1]))
+    value = loss(net, Nearness(logits, nearest), torch.tensor([0, 1]))
     expected = math.log(2) + 0.8 * (1 + 4) / 2 - 0.08 * (5 + 2) / 2 + 1e-4 * 20 * 0.5
     assert value.item() == pytest.approx(expected, rel=1e-5)
     assert foreign(net).item() == pytest.approx(20 * 0.5)    # own weights are free

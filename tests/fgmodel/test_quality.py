@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from fgmodel.config import DataConfig
+from fgmodel.data.boxes_file import Patches
 from fgmodel.data.datasets import open_dataset
-from fgmodel.data.patches import Patches
 from fgmodel.errors import InputError
 from fgmodel.extraction.quality import Truth, known_truth, measure, moved_at_random
 from fgmodel.extraction.sheet import contact_sheet

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
+from fgmodel.data.boxes_file import read_patches, write_patches
 from fgmodel.data.datasets import open_dataset
 from fgmodel.data.images import read_rgb
-from fgmodel.data.patches import read_patches, write_patches
 from fgmodel.errors import InputError
 from fgmodel.extraction.finder import finder
 from fgmodel.prepare import extraction_trunk

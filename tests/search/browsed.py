@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from search.home import Home
+from search.record.home import Home
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from random import Random
 import pytest
 
 from search.cli import main
-from search.dispatch import Dispatcher, Order, Outcome
-from search.history import History
-from search.journal import Journal, Opened
-from search.space import Space
-from search.space_file import read_space
+from search.decide.dispatch import Dispatcher, Order, Outcome
+from search.record.history import History
+from search.record.journal import Journal, Opened
+from search.space.file import read_space
+from search.space.space import Space
 
 SPACES = Path(__file__).parents[2] / "spaces"
 
@@ -46,7 +46,7 @@ def dispatching(tmp_path: Path) -> Callable[..., Dispatcher]:
         for journal in journals:
             journal.close()
         journals[:] = [Journal(tmp_path / name / "journal.jsonl")]
-        from search.history import load
+        from search.record.history import load
 
         history = load(journals[0].path)
         dispatcher = Dispatcher(space, journals[0], history, tmp_path / name / "checkpoints")

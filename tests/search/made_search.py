@@ -5,8 +5,8 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from search.asha import REFERENCE
-from search.journal import (
+from search.decide.asha import REFERENCE
+from search.record.journal import (
     Asked,
     Ended,
     Failed,
@@ -20,7 +20,7 @@ from search.journal import (
     Repeated,
     Reported,
 )
-from search.space import Space
+from search.space.space import Space
 
 DATA = {"dataset": "finches", "fingerprint": "sha256:1", "split": "sha256:2", "patches": "sha256:3"}
 

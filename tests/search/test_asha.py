@@ -2,10 +2,10 @@ from collections import Counter
 
 import pytest
 
-from search.asha import Ladder, Promotion
-from search.history import History
-from search.journal import Asked, Ended, Promoted, Reported
-from search.space import Search
+from search.decide.asha import Ladder, Promotion
+from search.record.history import History
+from search.record.journal import Asked, Ended, Promoted, Reported
+from search.space.space import Search
 from tests.search.conftest import run_to_end
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from search.errors import InputError
 from search.export.bundle import write_bundle
-from search.export.files import BOXES, IMAGES, LARGEST, MANIFEST, SETTINGS, Image, lines, pack, unpack
+from search.export.packing import BOXES, IMAGES, LARGEST, MANIFEST, SETTINGS, Image, lines, pack, unpack
 from tests.search.test_properties_bundles import WHOLE
 
 IMAGE_LIST = [Image(image="wren/Vögel 1.png", label="wren", part="train", fold=2, sha256="ab"), Image(image="wren/2.png", label="wren", part="test", sha256="cd")]

@@ -15,9 +15,9 @@ from rich.console import Console
 from typer.main import get_command
 
 from search.cli import app
-from search.dispatch import Dispatcher
-from search.journal import Journal, Launched, Opened
-from search.space_file import read_space
+from search.decide.dispatch import Dispatcher
+from search.record.journal import Journal, Launched, Opened
+from search.space.file import read_space
 from search.tracking.browse import show_pages
 from tests.search.conftest import SPACES, run_to_end
 from tests.search.test_search import SPACE
@@ -40,7 +40,7 @@ def searched(here: Path) -> Path:
     space = read_space(here / "tiny.yaml")
     path = here / "fgsearch-home" / "searches" / "tiny" / "journal.jsonl"
     with Journal(path) as journal:
-        from search.history import History
+        from search.record.history import History
 
         dispatcher = Dispatcher(space, journal, History(), path.parent / "checkpoints")
         dispatcher.record(Opened(search="tiny", space=space.document(), digest=space.digest()))
@@ -172,9 +172,9 @@ def test_check_starts_nothing_and_forecasts(here, fgsearch) -> None:
 
 
 def test_an_export_is_what_the_journal_says_and_survives_a_round_trip(here, fgsearch) -> None:
-    from search.asha import Ladder
+    from search.decide.asha import Ladder
     from search.export.bundle import read_bundle
-    from search.history import load, space_of
+    from search.record.history import load, space_of
 
     path = searched(here)
     status, said, _ = fgsearch("export", "tiny")

@@ -15,14 +15,14 @@ from PIL import Image
 from typer.main import get_command
 
 from fgmodel.cache import Frames
+from fgmodel.data.boxes_file import read_any_patches, read_patches, write_patches
 from fgmodel.data.datasets import open_dataset
-from fgmodel.data.patches import read_any_patches, read_patches, write_patches
 from fgmodel.extraction import extract
 from fgmodel.prepare import extraction_trunk, find_patches
 from search.cli import main
 from search.commands.patches import app
+from search.data.patch_files import configure
 from search.data.patch_tasks import Chunk
-from search.data.patches import configure
 
 FEW = ["--dataset", "finches", "--count", "3", "--set", "data.frame_size=64", "--set", "data.finches_per_species=8"]
 BY_PEAKS = ["--method", "peaks", *FEW, "--backbone", "timm/test_resnet", "--set", "model.weights=random"]

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search.history import load
-from search.journal import Lost, Reissued, read
+from search.record.history import load
+from search.record.journal import Lost, Reissued, read
 from tests.search.test_search import Lab
 
 pytestmark = pytest.mark.slow

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from search import confirm
-from search.history import History
-from search.journal import Asked, Ended, Failed, Repeated, Reported
-from search.space import Search, Space
+from search.decide import race
+from search.record.history import History
+from search.record.journal import Asked, Ended, Failed, Repeated, Reported
+from search.space.space import Search, Space
 from tests.search.conftest import run_to_end
 
 SEARCH = Search(trials=3, epochs=2, rungs=(2,), finalists=2, seeds=2)
@@ -40,7 +40,7 @@ def repeat(history: History, of: int, value: float | None, nll: float = 1.0) -> 
 def test_the_best_of_the_last_rung_are_repeated_in_rounds() -> None:
     history = searched(0.5, 0.9, 0.8)
     asked = []
-    while again := confirm.due(SEARCH, history):
+    while again := race.due(SEARCH, history):
         asked.append((again[0].number, again[1]))
         repeat(history, again[0].number, 0.7)
     assert asked == [(1, 1), (2, 1), (1, 2), (2, 2)]
@@ -49,10 +49,10 @@ def test_the_best_of_the_last_rung_are_repeated_in_rounds() -> None:
 def test_the_winner_has_the_best_mean_over_fresh_seeds_not_the_luckiest_run() -> None:
     history = searched(0.5, 0.9, 0.8)
     for of, value in ((1, 0.70), (2, 0.78), (1, 0.74), (2, 0.80)):
-        assert confirm.best(SEARCH, history).number == 1  # the leader, until the race is over
+        assert race.best(SEARCH, history).number == 1  # the leader, until the race is over
         repeat(history, of, value)
-    assert confirm.best(SEARCH, history).number == 2
-    first, second = confirm.confirmed(SEARCH, history)
+    assert race.best(SEARCH, history).number == 2
+    first, second = race.confirmed(SEARCH, history)
     assert (first.mean, second.mean) == pytest.approx((0.79, 0.72))
     assert (first.sd, second.sd) == pytest.approx((0.0141421, 0.0282843), rel=1e-5)
 
@@ -61,14 +61,14 @@ def test_a_tie_goes_to_the_lower_nll() -> None:
     history = searched(0.5, 0.9, 0.8)
     for of, nll in ((1, 0.9), (2, 0.8), (1, 0.9), (2, 0.8)):
         repeat(history, of, 0.7, nll)
-    assert confirm.best(SEARCH, history).number == 2
+    assert race.best(SEARCH, history).number == 2
 
 
 def test_a_finalist_that_diverges_with_another_seed_does_not_win() -> None:
     history = searched(0.5, 0.9, 0.8)
     for of, value in ((1, None), (2, 0.6), (1, 0.95), (2, 0.6)):
         repeat(history, of, value)
-    assert confirm.best(SEARCH, history).number == 2
+    assert race.best(SEARCH, history).number == 2
 
 
 def test_repeats_are_no_candidates() -> None:
@@ -87,7 +87,7 @@ def test_a_search_ends_with_the_race(racing, dispatching) -> None:
     history = run_to_end(dispatcher)
     assert dispatcher.complete
     repeats = [t for t in history.trials.values() if t.repeats is not None]
-    finalists = [t.number for t in confirm.finalists(racing.search, history)]
+    finalists = [t.number for t in race.finalists(racing.search, history)]
     assert sorted(t.repeats for t in repeats) == sorted(2 * finalists)
     for trial in repeats:
         number = sum(t.repeats == trial.repeats and t.number <= trial.number for t in repeats)

@@ -9,12 +9,12 @@ import torch
 from rich.console import Console
 
 from fgmodel.config import TrialConfig
-from search.data import check
-from search.data.check import Published, check_data, recognised
+from search.data import inventory
 from search.data.fetch import SOURCES
+from search.data.inventory import Published, check_data, recognised
 from search.errors import InputError
-from search.home import Home
-from search.launch import open_data
+from search.record.home import Home
+from search.run.launch import open_data
 from tests.fgmodel.test_dogs import lay_out
 from tests.search.conftest import SPACES
 
@@ -64,15 +64,15 @@ def test_dogs_without_their_lists_are_recognised_by_their_breeds(tiny_dogs, tmp_
 
 
 def test_a_whole_data_set_is_called_so_and_more_than_was_published_is_not(tiny_dogs, tmp_path, monkeypatch):
-    monkeypatch.setitem(check.PUBLISHED, "dogs", Published("Dogs", 2, 8, 4))
+    monkeypatch.setitem(inventory.PUBLISHED, "dogs", Published("Dogs", 2, 8, 4))
     assert check_data(tiny_dogs, None, tmp_path / "cache").verdict == "Dogs, whole"
-    monkeypatch.setitem(check.PUBLISHED, "dogs", Published("Dogs", 2, 7, 5))
+    monkeypatch.setitem(inventory.PUBLISHED, "dogs", Published("Dogs", 2, 7, 5))
     found = check_data(tiny_dogs, None, tmp_path / "cache")
     assert found.verdict == "in the layout of, but not as published: Dogs: 2 of 2 classes, 12 of 12 images"
 
 
 def test_the_published_numbers_are_the_specifications():
-    birds, dogs = check.PUBLISHED["cub"], check.PUBLISHED["dogs"]
+    birds, dogs = inventory.PUBLISHED["cub"], inventory.PUBLISHED["dogs"]
     assert (birds.classes, birds.train, birds.test) == (200, 5994, 5794)    # specification, §3 "Data"
     assert (dogs.classes, dogs.train, dogs.test) == (120, 12000, 8580)
 

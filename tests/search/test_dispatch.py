@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from search.dispatch import Outcome
+from search.decide.dispatch import Outcome
 from search.errors import InputError
-from search.history import History, load
-from search.journal import read
+from search.record.history import History, load
+from search.record.journal import read
 from tests.search.conftest import run_to_end, train
 
 DECISIONS = ("asked", "repeated", "promoted", "stopped", "failed")
@@ -171,7 +171,7 @@ def test_a_complete_search_keeps_only_the_finished_trials_checkpoints_and_an_ext
 
 
 def test_a_finite_space_ends_when_every_configuration_was_tried(tmp_path, dispatching) -> None:
-    from search.space_file import read_space
+    from search.space.file import read_space
 
     path = tmp_path / "tiny.yaml"
     path.write_text(

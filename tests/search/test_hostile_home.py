@@ -19,23 +19,23 @@ import pytest
 import torch
 import yaml
 
-from fgmodel import checkpoint, final
+from fgmodel import checkpoint, test_split
 from fgmodel.config import TrialConfig
 from fgmodel.data import matlab
+from fgmodel.data.boxes_file import read_any_patches
 from fgmodel.data.listings import list_cub
-from fgmodel.data.patches import read_any_patches
 from fgmodel.data.released import read_released
 from fgmodel.prepare import prepare
 from fgmodel.trial_data import read_record
 from fgmodel.use import official
 from search.errors import InputError
 from search.export.bundle import read_bundle
-from search.export.files import unpack
-from search.history import load
-from search.home import Home
-from search.journal import Journal, Launched, Opened, Reported
-from search.manifest import difference
-from search.space_file import read_space
+from search.export.packing import unpack
+from search.record.history import load
+from search.record.home import Home
+from search.record.journal import Journal, Launched, Opened, Reported
+from search.record.manifest import difference
+from search.space.file import read_space
 from search.tracking.store import Store
 from tests.chaos.stage import family, words
 from tests.fgmodel.test_prepare import FINCHES
@@ -151,7 +151,7 @@ def test_predictions_that_hide_a_pickle_are_refused(tmp_path, marker):
     for content in forms(marker).values():
         (tmp_path / "seen.npz").write_bytes(content)
         with pytest.raises((OSError, ValueError)):  # search.studies says it in one line
-            final.right(tmp_path / "seen.npz", "test/accuracy")
+            test_split.right(tmp_path / "seen.npz", "test/accuracy")
         assert not marker.exists()
 
 

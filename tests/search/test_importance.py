@@ -5,10 +5,10 @@ from random import Random
 
 import pytest
 
-from search.history import History
-from search.importance import importance, importance_at, standings
-from search.journal import Asked, Ended, Failed, Promoted, Reported
-from search.space_file import read_space
+from search.record.history import History
+from search.record.journal import Asked, Ended, Failed, Promoted, Reported
+from search.show.importance import importance, importance_at, standings
+from search.space.file import read_space
 
 SPACES = Path(__file__).parents[2] / "spaces"
 

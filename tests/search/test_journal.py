@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import JournalError
-from search.journal import Asked, Journal, Launched, Opened, OpenedTest, Reported, read
+from search.record.journal import Asked, Journal, Launched, Opened, OpenedTest, Reported, read
 
 OPENED = Opened(search="s", space={}, digest="sha256:0")
 

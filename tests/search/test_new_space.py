@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from search.data.new_space import FEWEST_TRIALS, Facts, fitting_trials, space_text
-from search.space import Space
-from search.space_file import read_space
+from search.space.file import read_space
+from search.space.space import Space
 from tests.search.test_cli import here, picture  # noqa: F401 a fixture
 
 LEAVES = Facts(root="leaves", layout="folders", classes=6, train=240, test=60, smallest=30, side=400, skipped=0, cut=True, cpus=2, gpus=0)

@@ -10,12 +10,12 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from search.dispatch import Outcome
+from search.decide.dispatch import Outcome
 from search.errors import InputError
 from search.export.optuna_storage import export_optuna
-from search.home import Home
-from search.journal import Journal, Launched
-from search.space_file import read_space
+from search.record.home import Home
+from search.record.journal import Journal, Launched
+from search.space.file import read_space
 from tests.search.browsed import wait_for
 from tests.search.conftest import SPACES, run_to_end, train
 

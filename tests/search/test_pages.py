@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from fgmodel.prepare import prepare
-from search.dispatch import Dispatcher, Outcome
-from search.history import History, load
-from search.home import Home
-from search.journal import Journal, Launched, Opened
+from search.decide.dispatch import Dispatcher, Outcome
+from search.record.history import History, load
+from search.record.home import Home
+from search.record.journal import Journal, Launched, Opened
 from search.report.write import attach_report
-from search.screen import ranked
-from search.space_file import read_space
+from search.run.worker import TrialActor
+from search.show.screen import ranked
+from search.space.file import read_space
 from search.tracking.pages import BY_EPOCH, BY_STEP, CURVES, HEATMAPS, list_path, run_path
+from search.tracking.rows import search_id
 from search.tracking.store import Store
-from search.tracking.told import search_id
 from search.tracking.tracker import default_uri, replay
-from search.trial import TrialActor
 from tests.search.browsed import browsed
 from tests.search.test_search import FGSEARCH, SPACE
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from fgmodel.config import DEFAULTS, TrialConfig
 from search.errors import InputError
-from search.export.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, read_bundle, write_bundle
-from search.export.files import IMAGES, Image, lines, pack, unpack
-from search.history import History
-from search.journal import OpenedTest
-from search.space_file import read_space
+from search.export.bundle import Bundle, Code, Confirmation, DataIdentity, Origin, Validation, read_bundle, write_bundle
+from search.export.packing import IMAGES, Image, lines, pack, unpack
+from search.record.history import History
+from search.record.journal import OpenedTest
+from search.space.file import read_space
 from search.studies.study import as_csv, find_study, read_study, table, view
 from tests.hostile import changed, often, outcome, refused
 from tests.search.conftest import SPACES
@@ -25,7 +25,7 @@ ORIGIN = Origin(
     search="finches", trial=3, by="tpe", exported=date(2026, 11, 22), seeds={"sampler": 0, "data": 0, "trial": 0},
     validation=Validation(objective="val/accuracy", value=0.5, nll=0.7, epochs=2, kind="single cut", trials=4,
                           confirmed=Confirmation(mean=0.5, sd=0.01, seeds=3, finalists=4)),
-    data=Data(fingerprint="sha256:0", split="sha256:1", patches="sha256:2"), code=Code(version="0.1.0", commit=None, dirty=False),
+    data=DataIdentity(fingerprint="sha256:0", split="sha256:1", patches="sha256:2"), code=Code(version="0.1.0", commit=None, dirty=False),
     packages={"torch": "2"},
 )  # fmt: skip
 WHOLE = Bundle(settings=TrialConfig.from_settings(SETTINGS).settings(), origin=ORIGIN)
@@ -85,7 +85,7 @@ def test_a_bundle_of_any_names_and_numbers_comes_back(tmp_path, free, numbers, t
     validation = Validation(objective="val/nll", value=numbers[0], nll=numbers[1], epochs=9, kind="cross-validation", trials=4,
                             confirmed=Confirmation(mean=numbers[2], sd=numbers[3], seeds=3, finalists=4))
     origin = ORIGIN.model_copy(update={
-        "trial": trial, "by": by, "exported": day, "validation": validation, "data": Data(fingerprint=print_, split=split, patches=patches),
+        "trial": trial, "by": by, "exported": day, "validation": validation, "data": DataIdentity(fingerprint=print_, split=split, patches=patches),
         "code": Code(version=version, commit=commit, dirty=True), "packages": {by: version},
     })
     bundle = Bundle(settings=settings, origin=origin)
@@ -96,7 +96,7 @@ def test_a_bundle_of_any_names_and_numbers_comes_back(tmp_path, free, numbers, t
 
 @often(400)
 @given(settings=st.dictionaries(st.sampled_from(sorted(DEFAULTS)) | texts, values, max_size=3), origin=st.dictionaries(st.sampled_from([*Origin.model_fields, "x"]), values, max_size=2),
-       deep=st.dictionaries(st.sampled_from([*Validation.model_fields, *Data.model_fields, *Code.model_fields]), values, max_size=2))  # fmt: skip
+       deep=st.dictionaries(st.sampled_from([*Validation.model_fields, *DataIdentity.model_fields, *Code.model_fields]), values, max_size=2))  # fmt: skip
 @example({}, {"search": "../../x"}, {})
 @example({}, {"search": "a\n# b"}, {})
 @example({}, {"exported": 10**18}, {})

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from search import confirm
-from search.asha import Ladder
-from search.dispatch import Dispatcher
+from search.decide import race
+from search.decide.asha import Ladder
+from search.decide.dispatch import Dispatcher
 from search.errors import InputError
 from search.export import best
-from search.history import History, load, space_of
-from search.home import Home
-from search.journal import FORMAT, Journal, Launched, Opened, OpenedTest, Reader, read
-from search.space_file import read_space
-from search.status import summary
+from search.record.history import History, load, space_of
+from search.record.home import Home
+from search.record.journal import FORMAT, Journal, Launched, Opened, OpenedTest, Reader, read
+from search.show.status import summary
+from search.space.file import read_space
 from tests.hostile import changed, often, outcome, refused
 from tests.search.conftest import SPACES, train
 
@@ -48,8 +48,8 @@ def asked_of(history: History):
         return None
     search = space_of(history).search
     states = [history.state(trial, search.epochs) for trial in history.trials.values()]
-    best = confirm.best(search, history)
-    return states, best and best.number, confirm.due(search, history), Ladder(search).next(history)
+    best = race.best(search, history)
+    return states, best and best.number, race.due(search, history), Ladder(search).next(history)
 
 
 def told(folder, content: bytes):

@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fgmodel.config import DEFAULTS, setting_type
-from search import space_file
 from search.errors import InputError
-from search.space import Search
-from search.space_file import read_space, stored_space
-from search.yaml_file import read_document, read_set
+from search.space import file
+from search.space.file import read_space, stored_space
+from search.space.space import Search
+from search.space.yaml_lines import read_document, read_set
 from tests.hostile import changed, often, outcome, refused
 from tests.search.conftest import SPACES
 
@@ -27,7 +27,7 @@ NUMBERS = {   # tuned settings with two ends their configuration allows
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(space_file, "DRAWS", 8)   # how many are tried out is another test's question
+    monkeypatch.setattr(file, "DRAWS", 8)   # how many are tried out is another test's question
 
 
 def comes_back(space):

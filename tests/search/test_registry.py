@@ -18,12 +18,12 @@ from rich.console import Console
 from fgmodel.config import TrialConfig
 from fgmodel.prepare import prepare
 from search.errors import InputError
-from search.export.bundle import Bundle, Code, Confirmation, Data, Origin, Validation, write_bundle
-from search.home import Home
+from search.export.bundle import Bundle, Code, Confirmation, DataIdentity, Origin, Validation, write_bundle
 from search.models.folder import open_model
 from search.models.predict import predictions
 from search.models.registry import _rank, fetched
-from search.retrain.run import retrain
+from search.record.home import Home
+from search.retrain.retrain import retrain
 from search.tracking.store import Store
 from search.tracking.tracker import default_uri
 from tests.models import SMALL, pets
@@ -67,7 +67,7 @@ class Retrained:
         origin = Origin(
             search="pets", trial=number, by="tpe", exported=date(2026, 11, 25), seeds={"sampler": 0, "data": 0, "trial": 0},
             validation=Validation(objective="val/accuracy", value=value, nll=0.7, epochs=2, kind="single cut", trials=4, confirmed=confirmed),
-            data=Data(fingerprint=data.fingerprint, split=data.split, patches=data.patches),
+            data=DataIdentity(fingerprint=data.fingerprint, split=data.split, patches=data.patches),
             code=Code(version="0.1.0", commit=None, dirty=False), packages={"torch": "2"},
         )  # fmt: skip
         path = self.base / f"{number}.yaml"

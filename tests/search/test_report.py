@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from plotly.offline import get_plotlyjs
 
-from search.home import Home
-from search.journal import Asked, Finished, Journal, Launched, Opened, OpenedTest
+from search.record.home import Home
+from search.record.journal import Asked, Finished, Journal, Launched, Opened, OpenedTest
 from search.report import page as report_page
 from search.report.tables import elapsed
 from search.report.write import attach_report, watch, write_report
-from search.space_file import read_space
+from search.space.file import read_space
 from search.tracking.store import Store
 from search.tracking.tracker import default_uri, replay
 from tests.search import made_search

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgmodel.pending import pending
+from fgmodel.preparation_forecast import pending
 from fgmodel.prepare import prepare
 from fgmodel.progress import silent
 from fgmodel.training import Run
 from search.errors import InputError
-from search.history import Trial
-from search.home import Home
-from search.report.images import confusion_parts, heatmap_parts, predicted
+from search.record.history import Trial
+from search.record.home import Home
+from search.report.answers import confusion_parts, heatmap_parts, predicted
 from search.report.page import Gallery, Grid, Picture, Words
 from search.report.pictures import Pictures, drawing
-from search.space import Search, Space
+from search.space.space import Search, Space
 from tests.models import SMALL, pets
 
 TRAINED = SMALL | {
@@ -82,7 +82,7 @@ def test_trunks_that_would_take_long_or_want_a_gpu_are_left_with_the_reason(sear
     with pytest.raises(InputError, match="its trunks were trained: predicting again would take about 60 s"):
         predicted(space, trial, "pets", home)
     trial.seconds = 4.0
-    monkeypatch.setattr("search.report.images.best_device", lambda: "cpu")
+    monkeypatch.setattr("search.report.answers.best_device", lambda: "cpu")
     on_gpus = replace(space, search=space.search.model_copy(update={"resources": space.search.resources.model_copy(update={"gpu": 1.0})}))
     with pytest.raises(InputError, match="this machine has none to predict again with"):
         predicted(on_gpus, trial, "pets", home)

@@ -18,17 +18,17 @@ from PIL import Image
 from rich.console import Console
 
 from fgmodel.config import TrialConfig
-from fgmodel.data.patches import read_any_patches, write_patches
+from fgmodel.data.boxes_file import read_any_patches, write_patches
 from fgmodel.prepare import prepare
 from search.errors import InputError
-from search.export import whole as exporting
+from search.export import full_bundle as exporting
 from search.export.bundle import Bundle, Code, Data, Origin, Validation, read_bundle, write_bundle
 from search.export.environment import here
-from search.export.files import BOXES, pack, unpack
-from search.home import Home
-from search.manifest import write_manifest
-from search.retrain import run as retraining
-from search.retrain.run import retrain
+from search.export.packing import BOXES, pack, unpack
+from search.record.home import Home
+from search.record.manifest import write_manifest
+from search.retrain import retrain as retraining
+from search.retrain.retrain import retrain
 from search.tracking.store import Store
 from search.tracking.tracker import default_uri
 
@@ -173,8 +173,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rich.console import Console
-from search.retrain import run, seeds
-from search.home import Home
+from search.retrain import seeds
+from search.retrain import retrain
+from search.record.home import Home
 seeds.CHECKPOINT_SECONDS = 0.0
 bundle, home, root, at = sys.argv[1:]
 whole = seeds.Run.save

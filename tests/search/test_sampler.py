@@ -1,9 +1,9 @@
 import pytest
 
-from search.history import History
-from search.journal import Asked, Ended, Failed, Reported
-from search.sampler import propose
-from search.space import Space
+from search.decide.sampler import propose
+from search.record.history import History
+from search.record.journal import Asked, Ended, Failed, Reported
+from search.space.space import Space
 
 
 def with_sampler(space: Space, name: str, seed: int = 0) -> Space:

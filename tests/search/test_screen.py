@@ -7,13 +7,13 @@ import pytest
 import typer
 from rich.console import Console
 
-from search import screen
-from search.commands import run
-from search.forecast import expected_epochs, seconds_left, spoken
-from search.history import History, Trial
-from search.journal import now
-from search.screen import Screen, Steps, alpha_bars, ending, preparing, progress_line, sparkline, trial_table
-from search.space import Search, Space
+from search.commands import searches
+from search.decide.forecast import expected_epochs, seconds_left, spoken
+from search.record.history import History, Trial
+from search.record.journal import now
+from search.show import screen
+from search.show.screen import Screen, Steps, alpha_bars, ending, preparing, progress_line, sparkline, trial_table
+from search.space.space import Search, Space
 from tests.search.conftest import run_to_end, train
 
 
@@ -69,10 +69,10 @@ def test_the_command_that_goes_on_is_one_line_however_narrow_the_terminal(space,
     train(dispatcher, dispatcher.next())
     dispatcher.finish("stopped")
     go_on = "go on    fgsearch launch spaces/finches.yaml --name mine --set search.finalists=0 --set search.trials=4"
-    monkeypatch.setattr(run, "out", Console(file=StringIO(), width=60))
+    monkeypatch.setattr(searches, "out", Console(file=StringIO(), width=60))
     with pytest.raises(typer.Exit):
-        run._tell_end(space, dispatcher.history, [go_on])
-    lines = run.out.file.getvalue().splitlines()
+        searches._tell_end(space, dispatcher.history, [go_on])
+    lines = searches.out.file.getvalue().splitlines()
     assert f"  {go_on}" in lines   # to be copied
     assert all(len(line) <= 60 for line in lines[:3])   # the table keeps to it
 
@@ -149,7 +149,7 @@ def test_a_terminal_that_nothing_can_be_drawn_over_gets_plain_lines(space, monke
 
 def test_the_live_table_is_drawn_anew_only_when_it_has_something_new_to_say(space, monkeypatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("search.screen.REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("search.show.screen.REFRESH_SECONDS", 0.0)
     history, console = made(space), Console(file=StringIO(), width=120, force_terminal=True)
     with Screen(console, space, history) as screen:
         drawn = [tables(console, screen) for _ in range(3)]
@@ -165,7 +165,7 @@ def tables(console: Console, screen: Screen) -> int:
 
 def test_a_terminal_that_was_resized_is_cleared_before_the_table_is_drawn(space, monkeypatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("search.screen.REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("search.show.screen.REFRESH_SECONDS", 0.0)
     console = Console(file=StringIO(), width=120, height=30, force_terminal=True)
     with Screen(console, space, made(space)) as screen:
         screen.tick()

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from safetensors import safe_open
 
-from search.history import load
-from search.journal import OpenedTest, read
+from search.record.history import load
+from search.record.journal import OpenedTest, read
 from tests.search.test_dispatch import decisions, reports
 
 FGSEARCH = str(Path(sys.executable).with_name("fgsearch"))

@@ -4,7 +4,7 @@ from random import Random
 import pytest
 
 from search.errors import InputError, Problems
-from search.space_file import read_space
+from search.space.file import read_space
 from tests.search.conftest import SPACES
 
 TUNED = {

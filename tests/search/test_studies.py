@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from search.errors import InputError, Problems
-from search.history import load
-from search.home import Home
-from search.journal import OpenedTest, read
-from search.space_file import read_space
+from search.record.history import load
+from search.record.home import Home
+from search.record.journal import OpenedTest, read
+from search.space.file import read_space
 from search.studies.curves import curves_figure
-from search.studies.run import run_study
+from search.studies.run_study import run_study
 from search.studies.study import Row, _claim, _verdict, find_study, mcnemar, on_data, only, read_study
 from tests.search.conftest import SPACES
 from tests.search.test_search import Lab

@@ -7,15 +7,15 @@ from types import SimpleNamespace
 import pytest
 
 from fgmodel.config import TrialConfig
-from search.commands.run import begin
+from search.commands.searches import begin
 from search.errors import InputError
-from search.follow import line
-from search.history import History, space_of
-from search.home import Home, cache_here
-from search.journal import Failed, Journal, Launched, Lost, Opened
-from search.space_file import read_space
-from search.submit import BEGAN, Submission, _goes_on, shared_paths, submission
-from search.tune import _verdict
+from search.record.history import History, space_of
+from search.record.home import Home, cache_here
+from search.record.journal import Failed, Journal, Launched, Lost, Opened
+from search.run.follow import line
+from search.run.submit import BEGAN, Submission, _goes_on, shared_paths, submission
+from search.run.tune import _verdict
+from search.space.file import read_space
 from tests.search.conftest import SPACES
 
 CRASHED = """\
@@ -144,7 +144,7 @@ def test_what_went_wrong_reads_as_one_line_of_the_logs() -> None:
 def test_a_job_whose_driver_is_gone_is_not_taken_for_one_that_runs(said, driven, goes_on, tmp_path, monkeypatch) -> None:
     asked = iter([True, True, False])
     jobs = SimpleNamespace(active=lambda id_: next(asked), logs=lambda id_: said)
-    monkeypatch.setattr("search.submit.POLL_SECONDS", 0)
+    monkeypatch.setattr("search.run.submit.POLL_SECONDS", 0)
     journal = Journal(tmp_path / "journal.jsonl")
     if not driven:
         journal.close()
@@ -155,10 +155,10 @@ def test_a_job_whose_driver_is_gone_is_not_taken_for_one_that_runs(said, driven,
 @pytest.mark.parametrize("driven", [pytest.param(True, id="its job still writes to MLflow"), pytest.param(False, id="its job is over")])
 def test_a_search_launched_again_while_its_finished_job_ends_is_that_job(driven, space, tmp_path, monkeypatch) -> None:
     home, done = Home(tmp_path), []
-    monkeypatch.setattr("search.launch.finished_already", lambda *_: True)
-    monkeypatch.setattr("search.commands.run.run", lambda *_: done.append("projected here"))
-    monkeypatch.setattr("search.submit.submit", lambda *_, **__: done.append("found") or SimpleNamespace(id="fgsearch-s-1", address="http://head:8265"))
-    monkeypatch.setattr("search.submit.wait_until_begun", lambda *_: None)
+    monkeypatch.setattr("search.run.launch.finished_already", lambda *_: True)
+    monkeypatch.setattr("search.commands.searches.run", lambda *_: done.append("projected here"))
+    monkeypatch.setattr("search.run.submit.submit", lambda *_, **__: done.append("found") or SimpleNamespace(id="fgsearch-s-1", address="http://head:8265"))
+    monkeypatch.setattr("search.run.submit.wait_until_begun", lambda *_: None)
     journal = Journal(home.journal("s"))
     if not driven:
         journal.close()

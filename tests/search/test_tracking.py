@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import yaml
 
-from fgmodel.analysis.looks import Looks
+from fgmodel.analysis.probe_images import Looks
 from fgmodel.config import DEFAULTS
-from search.asha import Ladder
+from search.decide.asha import Ladder
 from search.errors import InputError
-from search.history import load
-from search.journal import (
+from search.record.history import load
+from search.record.journal import (
     Asked,
     Ended,
     Failed,
@@ -36,11 +36,11 @@ from search.journal import (
     Promoted,
     Reported,
 )
-from search.parameter import Parameter
-from search.space import Search, Space
+from search.space.parameter import Parameter
+from search.space.space import Search, Space
+from search.tracking.entry import AwayError, StoreError
 from search.tracking.pages import BY_EPOCH, BY_STEP
 from search.tracking.projection import Projection
-from search.tracking.run import AwayError, StoreError
 from search.tracking.store import Store
 from search.tracking.tracker import Tracker, default_uri, log_retrain, replay
 

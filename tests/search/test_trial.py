@@ -3,8 +3,8 @@
 import pytest
 
 from fgmodel.errors import NoRoomError
-from search.dispatch import Order, Outcome
-from search.trial import TrialActor
+from search.decide.dispatch import Order, Outcome
+from search.run.worker import TrialActor
 
 
 class Run:
@@ -21,7 +21,7 @@ class Run:
 
 @pytest.fixture
 def actor(space, tmp_path, monkeypatch) -> TrialActor:
-    monkeypatch.setattr("search.trial.Run", Run)
+    monkeypatch.setattr("search.run.worker.Run", Run)
     monkeypatch.setattr(TrialActor, "_open", lambda self, config: None)
     settings = space.config(space.reference()).settings()
     order = Order(job=7, attempt=1, trial=3, to=9, settings=settings, checkpoint=(3, "3/epoch3-job5.1.safetensors"))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from search.history import load
+from search.record.history import load
 from tests.search.test_search import Lab
 
 COUNTING = """
@@ -14,7 +14,7 @@ import json, os, sys, weakref
 from cluster import connect
 os.environ.update(connect._SETTINGS)  # Tune reads some when first imported
 from ray.tune.experiment import Trial
-from search import tune
+from search.run import tune
 from search.cli import main
 
 born, begin, end = weakref.WeakSet(), Trial.__init__, tune._Tick.on_experiment_end

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from search.verdict import asked, odds_above_zero, seeds_interval, verdict
+from search.show.verdict import asked, odds_above_zero, seeds_interval, verdict
 from tests.search.test_confirm import SEARCH, repeat, searched
 
 

@@ -1,0 +1,1 @@
+"""What happens next: rungs, samplers, the race, the next job."""

@@ -1,0 +1,1 @@
+"""What happened: the journal, its fold, and where it lies."""

@@ -1,0 +1,1 @@
+"""Who does it: assembling a search and running its jobs."""
