@@ -19,6 +19,7 @@ from search.commands.options import (
     AddressOption,
     FollowOption,
     HomeOption,
+    InlineOption,
     JsonOption,
     Name,
     SetOption,
@@ -109,6 +110,7 @@ def launch(
     address: AddressOption = None,
     follow: FollowOption = False,
     ship: ShipOption = False,
+    inline: InlineOption = False,
     tracking_uri: UriOption = None,
 ) -> None:
     """Run a search, here or on a cluster; launching the same name again continues it."""
@@ -117,8 +119,10 @@ def launch(
     name = name or read.name
     words = ["fgsearch", "launch", str(space), "--name", name, *(w for given in overrides for w in ("--set", given))]
     words += ["--address", address] if address else []
+    words += ["--inline"] if inline else []
     words += ["--tracking-uri", without_password(tracking_uri)] if tracking_uri else []
-    searches.begin(read, name, place, address, tracking_uri, follow=follow, ship=ship, go_on=shlex.join(words))
+    way = searches.Way(address, tracking_uri, follow=follow, ship=ship, inline=inline)
+    searches.begin(read, name, place, way, shlex.join(words))
 
 
 app.command(epilog="Example: fgsearch resume finches")(searches.resume)
@@ -228,6 +232,7 @@ def study(
     ] = None,
     sets: SetOption = None,
     home: HomeOption = None,
+    inline: InlineOption = False,
     tracking_uri: UriOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -238,7 +243,9 @@ def study(
     given = [f"{key}={value}" for key, value in lengths.items() if value is not None] + (sets or [])
     place = Home.find(home)
     store = partial(open_store, place, tracking_uri)
-    history = run_study(name, data, given, search_name, place, store, out, rows=rows or (), as_json=as_json)
+    history = run_study(
+        name, data, given, search_name, place, store, out, rows=rows or (), inline=inline, as_json=as_json,
+    )
     if history.finished and history.finished.how == "stopped":
         raise typer.Exit(130)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.commands.options import HomeOption, JsonOption, Name, home_option, out
-from search.commands.searches import run
+from search.commands.searches import Way, run
 from search.errors import InputError
 from search.record.home import Home
 
@@ -75,7 +75,7 @@ def drive(name: Name, home: HomeOption = None) -> None:
     place = Home.find(home)
     space, uri = received(place, name)
     with suppress(typer.Exit):  # a search that was asked to stop is no failed job
-        run(space, name, place, "auto", uri, f"fgsearch resume {name}")
+        run(space, name, place, Way("auto", uri), f"fgsearch resume {name}")
 
 
 @app.command("retrain", hidden=True)

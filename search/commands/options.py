@@ -42,6 +42,9 @@ AddressOption = Annotated[
     ),
 ]
 FollowOption = Annotated[bool, typer.Option("--follow", help="Of a job on a cluster: show its live table.")]
+InlineOption = Annotated[
+    bool, typer.Option("--inline", help="One trial after another in this process, without Ray: for a debugger.")
+]
 ShipOption = Annotated[bool, typer.Option("--ship", help="Send this code with the job: the nodes need not have it.")]
 
 

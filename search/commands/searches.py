@@ -1,7 +1,7 @@
 """The commands that begin a search or go on with one by its name: on this machine, or on a cluster as a job."""
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +13,7 @@ from search.commands.options import (
     AddressOption,
     FollowOption,
     HomeOption,
+    InlineOption,
     Name,
     ShipOption,
     UriOption,
@@ -30,27 +31,39 @@ if TYPE_CHECKING:
     from search.space.space import Space
 
 
+@dataclass(frozen=True)
+class Way:
+    """Where a search is to run, and what is shown of it."""
+
+    address: str | None
+    tracking_uri: str | None
+    follow: bool = False
+    ship: bool = False
+    inline: bool = False
+
+
 def resume(
     name: Name, home: HomeOption = None, address: AddressOption = None, follow: FollowOption = False,
-    ship: ShipOption = False, tracking_uri: UriOption = None,
+    ship: ShipOption = False, inline: InlineOption = False, tracking_uri: UriOption = None,
 ) -> None:
     """Go on with a search by its name, where it last ran: `--address local` brings it to this machine."""
     place = Home.find(home)
-    begin(_space(place, name), name, place, address, tracking_uri, follow=follow, ship=ship)
+    way = Way(address, tracking_uri, follow=follow, ship=ship, inline=inline)
+    begin(_space(place, name), name, place, way)
 
 
 def extend(
     name: Name,
     trials: Annotated[str, typer.Option("--trials", help="+50: that many more; 80: as many in all.")],
     home: HomeOption = None, address: AddressOption = None, follow: FollowOption = False, ship: ShipOption = False,
-    tracking_uri: UriOption = None,
+    inline: InlineOption = False, tracking_uri: UriOption = None,
 ) -> None:
     """Add trials to a search by its name, finished or not, and go on with it."""
     place = Home.find(home)
     space = _space(place, name)
     wanted = _more(trials, space)
     space = replace(space, search=space.search.model_copy(update={"trials": wanted}))
-    begin(space, name, place, address, tracking_uri, follow=follow, ship=ship)
+    begin(space, name, place, Way(address, tracking_uri, follow=follow, ship=ship, inline=inline))
 
 
 def logs(
@@ -77,59 +90,66 @@ def logs(
             break
 
 
-def begin(
-    space: "Space", name: str, home: Home, address: str | None, tracking_uri: str | None, *, follow: bool, ship: bool,
-    go_on: str | None = None,
-) -> None:
-    """Run a search here, drive it on a cluster from here, or submit it as a job: by `address`.
+def begin(space: "Space", name: str, home: Home, way: Way, go_on: str | None = None) -> None:
+    """Run a search here, drive it on a cluster from here, or submit it as a job: by the way's address.
 
     Without one it goes where its last job ran.
     """
     use_token(home.path)
     before = _job(home, name)
-    if before and go_on is None:
-        address, tracking_uri = address or before.address, tracking_uri or before.tracking
+    if before and go_on is None and not way.inline:
+        address, uri = way.address or before.address, way.tracking_uri or before.tracking
+        way = replace(way, address=address, tracking_uri=uri)
     go_on = go_on or f"fgsearch resume {name}"
-    if address is None or "://" not in address:
-        if follow or ship:
+    if way.inline and way.address not in (None, "local"):
+        raise InputError("--inline: is in this process; leave --address out")
+    if way.address is None or "://" not in way.address:
+        if way.follow or way.ship:
             raise InputError("--follow and --ship: are for a job, with --address http://HEAD:8265")
-        run(space, name, home, None if address == "local" else address, tracking_uri, go_on)
-        return
+        run(space, name, home, replace(way, address=None if way.address == "local" else way.address), go_on)
+    else:
+        _submit(space, name, home, way, go_on)
+
+
+def run(space: "Space", name: str, home: Home, way: Way, go_on: str) -> None:
+    """Run a search with this process as its driver, and say how it ended."""
+    from search.run.executor import executor
+    from search.run.launch import launch
+    from search.tracking.address import require_address
+    from search.tracking.tracker import default_uri
+
+    uri = way.tracking_uri or default_uri(home.path)
+    require_address(uri)
+    runs = executor(space, way.address, inline=way.inline)
+    history = launch(space, name, home, lambda: open_store(home, way.tracking_uri), out, runs)
+    _tell_end(space, history, next_steps(name, home, without_password(uri), go_on, history))
+
+
+def _submit(space: "Space", name: str, home: Home, way: Way, go_on: str) -> None:
     from search.commands.services import log_in
     from search.run.launch import finished_already
     from search.run.submit import submit, wait_until_begun
     from search.show.status import running
 
+    assert way.address
     if finished_already(space, name, home) and not running(home.journal(name)):  # else its job still writes to MLflow
-        run(space, name, home, None, tracking_uri, go_on)  # projects what MLflow lacks, and says the result
+        run(space, name, home, replace(way, address=None), go_on)  # projects what MLflow lacks, and says the result
         return
-    if tracking_uri:
-        log_in(home.path, tracking_uri)  # so that the login travels with the job
-    made = submit(space, name, home, address, tracking_uri, ship=ship)
+    if way.tracking_uri:
+        log_in(home.path, way.tracking_uri)  # so that the login travels with the job
+    made = submit(space, name, home, way.address, way.tracking_uri, ship=way.ship)
     try:
         wait_until_begun(made, out)
     except KeyboardInterrupt:
         out.print(f"{name}: was submitted as {made.id} and goes on; fgsearch stop {name} ends it", soft_wrap=True)
         return
     out.print(f"{name}: runs as {made.id} on {made.address}; it goes on without this machine", soft_wrap=True)
-    if follow:
-        _watch(space, name, home, made, tracking_uri)
+    if way.follow:
+        _watch(space, name, home, made, way.tracking_uri)
         return
     option = home_option(home)
     for what, words in (("status", ""), ("logs", "--follow"), ("stop", ""), ("extend", "--trials +50")):
         out.print(f"  {what:8} fgsearch {what} {name} {words}".rstrip() + option, soft_wrap=True)
-
-
-def run(space: "Space", name: str, home: Home, address: str | None, tracking_uri: str | None, go_on: str) -> None:
-    """Run a search with this process as its driver, and say how it ended."""
-    from search.run.launch import launch
-    from search.tracking.address import require_address
-    from search.tracking.tracker import default_uri
-
-    uri = tracking_uri or default_uri(home.path)
-    require_address(uri)
-    history = launch(space, name, home, lambda: open_store(home, tracking_uri), out, address)
-    _tell_end(space, history, next_steps(name, home, without_password(uri), go_on, history))
 
 
 def is_active(home: Home, name: str) -> bool:

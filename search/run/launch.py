@@ -1,17 +1,11 @@
 """Assembles a search and runs it. Launching, resuming after a crash and extending are this one function."""
 
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cluster.connect import Connection
 from fgmodel.config import TrialConfig
 from fgmodel.data.datasets import open_dataset
 from search.decide import race
@@ -21,7 +15,8 @@ from search.record.history import History, load
 from search.record.home import Home, code_version
 from search.record.journal import Journal, Launched, Opened
 from search.record.manifest import write_manifest
-from search.run.resources import require_resources
+from search.run.drive import drive
+from search.run.executor import Executor
 from search.show.screen import Screen, Steps, preparing
 from search.space.space import Space
 from search.tracking.store import Store
@@ -33,37 +28,14 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 60.0  # how long a finished search waits for MLflow before it says how to go on
 
 
-@dataclass
-class Ending:
-    """Why a search should end before its work is done."""
-
-    flag: Path
-    deadline: float | None
-    why: Literal["stopped", "budget"] | None = field(default=None)
-
-    def __call__(self) -> bool:
-        """Whether it is time to end."""
-        if self.why is None and self.flag.exists():
-            self.why = "stopped"
-        if self.why is None and self.deadline is not None and time.monotonic() > self.deadline:
-            self.why = "budget"
-        return self.why is not None
-
-    def by_signal(self, number: int, _: FrameType | None) -> None:
-        """End at the next turn; a second signal ends at once."""
-        self.why = "stopped"
-        signal.signal(number, signal.SIG_DFL)
-
-
 def launch(
-    space: Space, name: str, home: Home, open_store: Callable[[], Store], console: Console, address: str | None = None,
+    space: Space, name: str, home: Home, open_store: Callable[[], Store], console: Console, executor: Executor,
 ) -> History:
     """Run the search until it is complete, its budget is spent or it is stopped; returns what the journal then says.
 
-    On this machine, or with an `address` (`auto`, host:port) on that Ray cluster, this process being its driver.
-    `open_store` is called while Ray starts, since MLflow takes two seconds to import. Raises InputError: when the name
-    belongs to another space, the data changed, or another process runs this search; ClusterError: naming the node that
-    cannot take part.
+    This process is its driver, `executor` runs its jobs. `open_store` is called while that starts, since MLflow takes
+    two seconds to import. Raises InputError: when the name belongs to another space, the data changed, or another
+    process runs this search; ClusterError: naming the node that cannot take part.
     """
     path = home.journal(name)
     with Journal(path) as journal:
@@ -73,22 +45,21 @@ def launch(
         if is_complete(space, history):
             _project(path, space, open_store(), console)
             return history
-        if address is None:
-            require_resources(space)
+        space = executor.of(space)
         config = space.config(space.reference())
-        with Connection(space.search.workers, space.search.resources.cpu, address) as ray:  # while the rest is imported
-            if address is not None:
-                _require_cluster(space, name, home, ray, console)
+        with executor:  # while the rest is imported
+            nodes = executor.probe(space, name, home, console)
             tracker = Tracker(path, space, open_store())
             data = open_data(config, home, console)
             if not history.facts:
                 write_manifest(home, name, config)
             test_images = count_test_images(config, home) if space.search.final else 0
             dispatcher = Dispatcher(space, journal, history, home.checkpoints(name), test_images)
-            _open(dispatcher, name, data, tuple(str(node) for node in ray.nodes()) if address else ())
+            open_search(dispatcher, name, data, nodes)
             with tracker:
-                _run(dispatcher, name, home, ray, console)
-                ray.leave()  # ends while MLflow takes the rest
+                with Screen(console, space, history) as screen:
+                    drive(dispatcher, name, home, executor, screen.tick)
+                executor.leave()  # ends while MLflow takes the rest
                 _drain(tracker, console)
         return dispatcher.history
 
@@ -138,14 +109,8 @@ def count_test_images(config: TrialConfig, home: Home) -> int:
     return int(open_dataset(config.data, home.cache).rows("test").size)
 
 
-def _require_cluster(space: Space, name: str, home: Home, ray: Connection, console: Console) -> None:
-    from search.run.submit import require_cluster  # noqa: PLC0415 Ray's HTTP clients, for who has a cluster only
-
-    ray.wait()
-    require_cluster(space, name, home, ray, console)
-
-
-def _open(dispatcher: Dispatcher, name: str, data: "TrialData", nodes: tuple[str, ...]) -> None:
+def open_search(dispatcher: Dispatcher, name: str, data: "TrialData", nodes: tuple[str, ...]) -> None:
+    """Record that a driver began or goes on; raises InputError when the data is not what the search began with."""
     space, history = dispatcher.space, dispatcher.history
     facts = {"fingerprint": data.fingerprint, "split": data.split, "patches": data.patches}
     before = history.launched.data if history.launched else facts
@@ -171,31 +136,6 @@ def _open(dispatcher: Dispatcher, name: str, data: "TrialData", nodes: tuple[str
             nodes=nodes,
         )
     )
-
-
-def _run(dispatcher: Dispatcher, name: str, home: Home, ray: Connection, console: Console) -> None:
-    search = dispatcher.space.search
-    deadline = None if search.hours is None else time.monotonic() + 3600 * search.hours
-    ending = Ending(home.stop_flag(name), deadline)
-    with Screen(console, dispatcher.space, dispatcher.history) as screen:
-        from search.run.tune import run_jobs  # noqa: PLC0415 Tune reads its settings when first imported
-
-        ray.wait()
-        each, scratch = search.resources, home.search(name) if ray.address else None
-        with _signals(ending):
-            run_jobs(dispatcher, home.cache, ending, screen.tick, lambda: ray.places(each.cpu, each.gpu), scratch)
-            dispatcher.finish(ending.why or "stopped")
-
-
-@contextmanager
-def _signals(ending: Ending) -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM)  # after Ray's start: it installs its own
-    before = [signal.signal(number, ending.by_signal) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _project(path: Path, space: Space, store: Store, console: Console) -> None:

@@ -1,4 +1,7 @@
-"""Tune's Trainable over `fgmodel.training`: a border without logic, one epoch a step, on a process that stays warm."""
+"""The worker's side of an order: trains a trial from its checkpoint to its rung, an epoch a call, and reports each.
+
+No Ray here: `search.run.actor` runs it in a process of Ray's, `search.run.inline` in this one.
+"""
 
 import gc
 import json
@@ -6,11 +9,10 @@ import socket
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from ray.tune import Trainable
 
 from fgmodel import atomic
 from fgmodel.analysis.probe_images import SEEN_THROUGH, ProbeImages, open_probe_images
@@ -21,40 +23,39 @@ from fgmodel.test_split import Look, look
 from fgmodel.training import Diverged, Run, best_device
 from fgmodel.trial_data import TrialData, whole
 from search.decide.dispatch import Order, Outcome
-from search.record.home import cache_here
 
 CHECKPOINT_SECONDS = 60.0  # of training that a crash may cost at most, beside the epoch under way
-PARKED_SECONDS = 0.05
 
 
-class TrialActor(Trainable):
-    """Runs orders one after another; the driver decides when an order ends, so a finished one waits parked."""
+@dataclass(frozen=True)
+class Room:
+    """Where a worker finds things and how much of the machine it takes."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take the first order."""
+    checkpoints: Path
+    cache: Path
+    threads: int
+
+
+class Worker:
+    """Runs orders one after another; what one of them prepared serves the next."""
+
+    def __init__(self) -> None:
         self._data: dict[str, TrialData] = {}
         self._probes: dict[str, ProbeImages | None] = {}
-        self.reset_config(config)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:  # always True: Tune hangs on False
+    def take(self, order: Order, room: Room) -> None:
         """Take the next order; the run before it is let go, its memory included."""
-        self._order = Order.model_validate_json(new_config["order"])
-        self._checkpoints = Path(new_config["checkpoints"])
-        self._cache = cache_here(Path(new_config["cache"]), new_config["machine"])
+        self._order, self._room = order, room
         self._run: Run | None = None
-        self._over = False
         self._saved = time.monotonic()
-        torch.set_num_threads(new_config["threads"])
+        self.over = False  # whether the order is done
+        torch.set_num_threads(room.threads)
         if torch.cuda.is_available():
             gc.collect()
             torch.cuda.empty_cache()
-        return True
 
-    def step(self) -> dict[str, Any]:
-        """Train one epoch and return its Outcome as text: Tune keeps every number it is given, but one string."""
-        if self._over:
-            time.sleep(PARKED_SECONDS)
-            return {}
+    def epoch(self) -> Outcome:
+        """Train one epoch and report it, or the end of the trial by its own fault."""
         try:
             outcome = self._epoch()
         except Diverged as error:
@@ -67,8 +68,8 @@ class TrialActor(Trainable):
             where = traceback.extract_tb(error.__traceback__)[-1]
             said = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
             outcome = self._failure(said.replace("\n", " "), "error")
-        self._over = outcome.failure is not None or outcome.epoch >= self._order.to
-        return {"outcome": outcome.model_dump_json()}
+        self.over = outcome.failure is not None or outcome.epoch >= self._order.to
+        return outcome
 
     def _epoch(self) -> Outcome:
         order, begun = self._order, time.monotonic()
@@ -76,7 +77,7 @@ class TrialActor(Trainable):
         metrics = run.train_epoch() | run.validate()
         predictions = None
         if order.final and run.epoch >= order.to:
-            seen = look(run, prepare(run.config, self._cache, "test", device=best_device()))
+            seen = look(run, prepare(run.config, self._room.cache, "test", device=best_device()))
             metrics |= seen.metrics
             predictions = self._keep(seen)
         if bad := [name for name, value in metrics.items() if not abs(value) < float("inf")]:
@@ -96,19 +97,19 @@ class TrialActor(Trainable):
         )
 
     def _start(self) -> Run:
-        if not self._checkpoints.parent.is_dir():  # a node that joined after the probe
-            raise InputError(f"{socket.gethostname()}: does not see {self._checkpoints.parent}; every node must")
+        if not self._room.checkpoints.parent.is_dir():  # a node that joined after the probe
+            raise InputError(f"{socket.gethostname()}: does not see {self._room.checkpoints.parent}; every node must")
         config = TrialConfig.from_settings(self._order.settings)
         data = self._open(config)
         run = Run(config, whole(data) if self._order.final else data, best_device())
-        if self._order.checkpoint and (file := self._checkpoints / self._order.checkpoint[1]).is_file():
+        if self._order.checkpoint and (file := self._room.checkpoints / self._order.checkpoint[1]).is_file():
             run.load(file)  # else it was deleted since the order was given: all epochs again, as the dispatcher would
         return run
 
     def _open(self, config: TrialConfig) -> TrialData:
         key = _chosen(config, ("data.", "model."))
         if key not in self._data:
-            self._data = {key: prepare(config, self._cache, device=best_device())}
+            self._data = {key: prepare(config, self._room.cache, device=best_device())}
         return self._data[key]
 
     def _due(self, run: Run) -> bool:
@@ -119,17 +120,17 @@ class TrialActor(Trainable):
         key = _chosen(run.config, ("data.", *SEEN_THROUGH))
         if key not in self._probes:
             with suppress(InputError):  # of an image that is no longer there: the trial itself needs none of them
-                self._probes = {key: open_probe_images(run.config, run.data, self._cache, best_device())}
+                self._probes = {key: open_probe_images(run.config, run.data, self._room.cache, best_device())}
         probe = self._probes.get(key)
         if probe is None:
             return None
         name = f"{self._stem()}.npz"
-        atomic.write(self._checkpoints.parent / "looks" / name, probe.looks(run).write)
+        atomic.write(self._room.checkpoints.parent / "looks" / name, probe.looks(run).write)
         return name
 
     def _keep(self, seen: Look) -> str:
         name = f"{self._stem()}.npz"
-        atomic.write(self._checkpoints.parent / "predictions" / name, seen.write)
+        atomic.write(self._room.checkpoints.parent / "predictions" / name, seen.write)
         return name
 
     def _stem(self) -> str:
@@ -140,8 +141,8 @@ class TrialActor(Trainable):
 
     def _save(self, run: Run) -> str:
         name = f"{self._stem()}.safetensors"
-        (self._checkpoints / name).parent.mkdir(parents=True, exist_ok=True)
-        run.save(self._checkpoints / name)
+        (self._room.checkpoints / name).parent.mkdir(parents=True, exist_ok=True)
+        run.save(self._room.checkpoints / name)
         self._saved = time.monotonic()
         return name
 

@@ -10,6 +10,7 @@ from search.console import open_console
 from search.errors import writing
 from search.record.history import History
 from search.record.home import Home
+from search.run.executor import executor
 from search.run.launch import launch
 from search.show.screen import Steps, preparing
 from search.space.file import read_space
@@ -22,7 +23,8 @@ from search.tracking.store import Store
 
 def run_study(
     name: str, data: str | None, settings: Sequence[str], search_name: str | None, home: Home,
-    open_store: Callable[[], Store], console: Console, *, rows: Sequence[str] = (), as_json: bool,
+    open_store: Callable[[], Store], console: Console, *, rows: Sequence[str] = (), inline: bool = False,
+    as_json: bool,
 ) -> History:
     """Train the study's rows, or only those named in `rows`, with every seed, or what is left to do; show the table.
 
@@ -43,7 +45,7 @@ def run_study(
         return stores[0]
 
     shown = open_console(stderr=True) if as_json else console
-    history = launch(space, search_name, home, opened, shown)
+    history = launch(space, search_name, home, opened, shown, executor(space, None, inline=inline))
     found = table(study, space, history, home.search(search_name) / "predictions")
     if as_json:
         console.print_json(data=document(study, found))

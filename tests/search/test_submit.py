@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from fgmodel.config import TrialConfig
-from search.commands.searches import begin
+from search.commands.searches import Way, begin
 from search.errors import InputError
 from search.record.history import History, space_of
 from search.record.home import Home, cache_here
 from search.record.journal import Failed, Journal, Launched, Lost, Opened
 from search.run.follow import line
 from search.run.submit import BEGAN, Submission, _goes_on, shared_paths, submission
-from search.run.tune import _verdict
+from search.run.tune_hooks import verdict
 from search.space.file import read_space
 from tests.search.conftest import SPACES
 
@@ -43,7 +43,7 @@ The actor died because its node has died. Node Id: f60350a3eb7ab51e166eb552bce61
     ],
 )
 def test_a_lost_worker_is_told_from_a_lost_node_by_what_ray_says(said, blame) -> None:
-    assert _verdict(said)[1] == blame
+    assert verdict(said)[1] == blame
 
 
 def test_nodes_that_are_lost_cost_a_trial_no_retry_and_its_own_crashes_do(space, dispatching) -> None:
@@ -162,6 +162,6 @@ def test_a_search_launched_again_while_its_finished_job_ends_is_that_job(driven,
     journal = Journal(home.journal("s"))
     if not driven:
         journal.close()
-    begin(space, "s", home, "http://head:8265", None, follow=False, ship=False, go_on="")
+    begin(space, "s", home, Way("http://head:8265", None), "")
     journal.close()
     assert done == ["found" if driven else "projected here"]

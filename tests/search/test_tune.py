@@ -14,10 +14,10 @@ import json, os, sys, weakref
 from cluster import connect
 os.environ.update(connect._SETTINGS)  # Tune reads some when first imported
 from ray.tune.experiment import Trial
-from search.run import tune
+from search.run import tune_hooks
 from search.cli import main
 
-born, begin, end = weakref.WeakSet(), Trial.__init__, tune._Tick.on_experiment_end
+born, begin, end = weakref.WeakSet(), Trial.__init__, tune_hooks.Tick.on_experiment_end
 count = 0
 
 def counted(self, *given, **named):
@@ -30,7 +30,7 @@ def told(self, trials, **info):
     print(json.dumps({"made": count, "kept": len(born)}), file=sys.stderr)
     end(self, trials, **info)
 
-Trial.__init__, tune._Tick.on_experiment_end = counted, told
+Trial.__init__, tune_hooks.Tick.on_experiment_end = counted, told
 main()
 """
 
