@@ -35,19 +35,12 @@ class Jobs:
             self._client = JobSubmissionClient(self.address)
             self._client.get_version()
 
-    def submit(self, id_: str, entrypoint: str, modules: list[str], needs: tuple[float, float] | None = None) -> None:
-        """Start a command on the head; it is stopped by SIGINT. `modules` are packages that travel with it.
-
-        With `needs`, CPUs and GPUs, it starts on whichever node has them, and holds them.
-        """
+    def submit(self, id_: str, entrypoint: str, modules: list[str]) -> None:
+        """Start a command on the head; it is stopped by SIGINT. `modules` are packages that travel with it."""
         stop = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}
         environment: dict[str, Any] = {"env_vars": stop, **({"py_modules": modules} if modules else {})}
         with self._calls():
-            cpus, gpus = needs or (None, None)
-            self._client.submit_job(
-                entrypoint=entrypoint, submission_id=id_, runtime_env=environment, entrypoint_num_cpus=cpus,
-                entrypoint_num_gpus=gpus or None,
-            )
+            self._client.submit_job(entrypoint=entrypoint, submission_id=id_, runtime_env=environment)
 
     def status(self, id_: str) -> str | None:
         """Return PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED; None where the cluster knows no such job."""

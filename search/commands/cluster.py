@@ -87,7 +87,7 @@ def drive_retrain(name: Name, home: HomeOption = None) -> None:
 
     place = Home.find(home)
     order, bundle, uri = received(place, name)
-    retrain(bundle, range(order.seeds), order.root, place, open_store(place, uri), out, order.threads)
+    retrain(bundle, order.seeds, order.root, place, open_store(place, uri), out, order.threads, address="auto")
 
 
 def _each(what: str, given: str, nodes: int) -> list[int]:

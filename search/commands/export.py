@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from search.commands.options import AddressOption, HomeOption, Name, ShipOption, UriOption, home_option, open_store, out
+from search.commands.options import (
+    AddressOption,
+    HomeOption,
+    InlineOption,
+    Name,
+    ShipOption,
+    UriOption,
+    home_option,
+    open_store,
+    out,
+)
 from search.errors import InputError
 from search.record.home import Home
 
@@ -47,6 +57,7 @@ def retrain(
     home: HomeOption = None,
     address: AddressOption = None,
     ship: ShipOption = False,
+    inline: InlineOption = False,
     tracking_uri: UriOption = None,
 ) -> None:
     """Train an exported configuration on train and validation, and open the test split once; killed, it goes on."""
@@ -58,7 +69,7 @@ def retrain(
         raise InputError("--ship: is for a job, with --address http://HEAD:8265")
     from search.retrain.retrain import retrain as run
 
-    run(bundle, range(seeds), root, place, open_store(place, tracking_uri), out, threads)
+    run(bundle, seeds, root, place, open_store(place, tracking_uri), out, threads, inline=inline)
 
 
 def _file(place: Home, name: str, to: Path, trial: int | None) -> None:

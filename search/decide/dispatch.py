@@ -48,6 +48,7 @@ class Order(BaseModel):
     settings: dict[str, Any]  # every setting of the trial
     checkpoint: tuple[int, str] | None  # the epoch and name it continues from
     final: bool = False  # train on train and validation, and open the test split at the end
+    boxes: str | None = None  # a folder of patch files to train on, where a method would now find others
 
 
 class Outcome(BaseModel):
@@ -76,6 +77,7 @@ class Dispatcher:
     history: History
     checkpoints: Path
     test_images: int = 0  # of a search that opens the test split
+    boxes: Path | None = None  # to train on in place of those that `data.patches` finds
     exhausted: bool = False  # every configuration of a finite space has been tried
     _known: int = -1  # facts at which `_idle` was found out
     _idle: bool = False
@@ -209,7 +211,7 @@ class Dispatcher:
             self.record(OpenedTest(trial=job.trial, seeds=(int(str(settings["seed"])),), images=self.test_images))
         return Order(
             job=job.number, attempt=job.attempt, trial=job.trial, to=job.to, settings=settings, checkpoint=checkpoint,
-            final=final,
+            final=final, boxes=str(self.boxes) if self.boxes else None,
         )
 
     def _forget_checkpoints(self, number: int) -> None:

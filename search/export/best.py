@@ -100,6 +100,6 @@ def _origin(
         code=Code(version=version, commit=commit, dirty=dirty),
         packages=packages(),
         journal=record,
-        environment=environment.here(),
+        environment=environment.here(threads=max(1, int(launched.resources.get("cpu", 1)))),
         resources=launched.resources or None,
     )

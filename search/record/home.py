@@ -22,6 +22,7 @@ class Home:
     """`--home`, else FGSEARCH_HOME, else ./fgsearch-home."""
 
     path: Path
+    shelf: str = "searches"  # the folder of the searches that are meant; a retrain's lies under `unfinished`
 
     @classmethod
     def find(cls, given: Path | None) -> "Home":
@@ -37,7 +38,7 @@ class Home:
         """Return the folder of a search."""
         if not re.fullmatch(SEARCH_NAME, name):
             raise InputError(f"--name {name!r}: a search's name has letters, digits, '.', '_' and '-', 64 at most")
-        return self.path / "searches" / name
+        return self.path / self.shelf / name
 
     def journal(self, name: str) -> Path:
         """Return a search's journal."""
@@ -53,7 +54,7 @@ class Home:
 
     def names(self) -> list[str]:
         """Return every search that has begun."""
-        journals = (self.path / "searches").glob("*/journal.jsonl")
+        journals = (self.path / self.shelf).glob("*/journal.jsonl")
         return sorted(journal.parent.name for journal in journals if _begun(journal))
 
     def models(self) -> list[str]:

@@ -1,40 +1,34 @@
-"""A retrain on a cluster: a job of Ray Jobs that runs on a node with what a trial of the search held.
+"""A retrain on a cluster: a job of Ray Jobs whose seeds train on its workers, each with what a trial of the search had.
 
-What it needs lies in the home, which all nodes share: a copy of the bundle, and the order. A node that is lost takes at
-most a minute of training with it: the same command submits the job again, and it goes on.
+What it needs lies in the home, which all nodes share: a copy of the bundle, and the order. A driver that is lost takes
+at most a minute of training with it: the same command submits the job again, and it goes on.
 """
 
 import secrets
-import shlex
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from cluster.jobs import Jobs
 from cluster.nodes import named
 from cluster.private import without_password
-from cluster.probe import differences, versions
+from cluster.probe import versions
 from fgmodel.config import TrialConfig
 from search.errors import InputError
 from search.export.packing import BOXES, Packed, unpack
 from search.record.home import Home
-from search.run.submit import keep, keep_login, last_line, packages, program, record_of, shared_paths, take_login
+from search.run.submit import JobRecord, last_line, record_of, shared_paths, take_login
 
 UNSAID = {"cpu": 1.0, "gpu": 0.0}  # what a trial held, in bundles from before it was kept
 
 
-class Order(BaseModel):
+class RetrainJob(JobRecord):
     """A retrain as its job reads it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    id: str
-    address: str
     bundle: str  # the copy's name
     seeds: int
     root: str | None
     threads: int | None
-    code: str    # of the machine that submitted it
 
 
 def retrain_there(
@@ -50,7 +44,7 @@ def retrain_there(
     folder = _folder(home, packed)
     order = _running(jobs, folder, (seeds, root, threads))
     if order is None:
-        order = Order(
+        order = RetrainJob(
             id=f"fgsearch-retrain-{folder.stem}-{secrets.token_hex(4)}", address=jobs.address,
             bundle=packed.copy(folder).name, seeds=seeds, root=root, threads=threads, code=versions()["fgsearch"],
         )
@@ -60,23 +54,22 @@ def retrain_there(
     _follow(order, jobs, console)
 
 
-def received(home: Home, name: str) -> tuple[Order, Path, str | None]:
-    """Return, on a node, the order, its bundle and MLflow's address; sets the login to MLflow.
+def received(home: Home, name: str) -> tuple[RetrainJob, Path, str | None]:
+    """Return, on the head, the order, its bundle and MLflow's address; sets the login to MLflow.
 
-    Raises InputError: when the node does not see the home, or runs other code than what submitted the job.
+    Raises InputError: when the head does not see the home, or runs other code than what submitted the job.
     """
     folder = home.path / "unfinished" / name
-    order = record_of(folder / "job.json", Order)
+    order = record_of(folder / "job.json", RetrainJob)
     if order is None:
-        raise InputError(f"the node does not see {folder}; the home must be a folder that every node shares")
-    if differs := differences({"fgsearch": order.code}, {"fgsearch": versions()["fgsearch"]}):
-        raise InputError(f"the machine that submitted {differs.replace(', here ', ', the node ')}, or use --ship")
+        raise InputError(f"the head does not see {folder}; the home must be a folder that every node shares")
+    order.require_same_code("submitted")
     return order, folder / order.bundle, take_login(folder)
 
 
-def _running(jobs: Jobs, folder: Path, asked: tuple[int, str | None, int | None]) -> Order | None:
+def _running(jobs: Jobs, folder: Path, asked: tuple[int, str | None, int | None]) -> RetrainJob | None:
     """Return the order of the model's job that waits or runs; raises InputError where other things were asked of it."""
-    order = record_of(folder / "job.json", Order)
+    order = record_of(folder / "job.json", RetrainJob)
     if order is None or order.address != jobs.address or not jobs.active(order.id):
         return None
     if (order.seeds, order.root, order.threads) != asked:
@@ -86,17 +79,15 @@ def _running(jobs: Jobs, folder: Path, asked: tuple[int, str | None, int | None]
 
 
 def _submit(
-    order: Order, packed: Packed, jobs: Jobs, folder: Path, home: Home, tracking_uri: str | None, *, ship: bool,
+    order: RetrainJob, packed: Packed, jobs: Jobs, folder: Path, home: Home, tracking_uri: str | None, *, ship: bool,
 ) -> None:
-    needs = _require_fit(packed, jobs)
+    _require_fit(packed, jobs)
     _require_paths(packed, order.root)
-    keep(folder / "job.json", order.model_dump_json(indent=1))
-    keep_login(folder, tracking_uri)
     words = ["cluster", "retrain", folder.name, "--home", str(home.path)]
-    jobs.submit(order.id, shlex.join([*program(ship=ship), *words]), packages() if ship else [], needs)
+    order.start(jobs, folder, words, tracking_uri, ship=ship)
 
 
-def _follow(order: Order, jobs: Jobs, console: Console) -> None:
+def _follow(order: RetrainJob, jobs: Jobs, console: Console) -> None:
     try:
         for said in jobs.follow(order.id):
             console.print(said, end="", soft_wrap=True)
@@ -107,13 +98,12 @@ def _follow(order: Order, jobs: Jobs, console: Console) -> None:
         raise InputError(last_line(jobs.logs(order.id)) or f"{order.id}: ended as {state}, without a word")
 
 
-def _require_fit(packed: Packed, jobs: Jobs) -> tuple[float, float]:
+def _require_fit(packed: Packed, jobs: Jobs) -> None:
     held = {**UNSAID, **(packed.bundle.origin.resources or {})}
     nodes = jobs.nodes()
     if not any(node.places(held["cpu"], held["gpu"]) for node in nodes):
         said = f"a retrain needs what a trial held, {held['cpu']:g} CPU and {held['gpu']:g} GPU, and no node has that"
         raise InputError(f"--address: {said}: {named(nodes) or 'the cluster has no node'}")
-    return held["cpu"], held["gpu"]
 
 
 def _require_paths(packed: Packed, root: str | None) -> None:

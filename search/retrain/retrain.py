@@ -5,7 +5,6 @@ Killed at any moment, the same command goes on: `search.retrain.seeds` keeps wha
 
 import json
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,17 +12,17 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from fgmodel import atomic
 from fgmodel.config import TrialConfig
 from fgmodel.data.datasets import Dataset, open_dataset
 from fgmodel.extraction import EXTRACTORS
-from fgmodel.metrics import Evaluation
 from fgmodel.prepare import prepare
 from fgmodel.training import Run, best_device
 from fgmodel.trial_data import TrialData, whole
 from fgmodel.use.saved import FILE, About
 from search.errors import InputError, writing
 from search.export.bundle import Bundle, write_bundle
-from search.export.environment import differences, here
+from search.export.environment import Environment, differences, here
 from search.export.packing import Packed, unpack
 from search.models.folder import keep_model
 from search.models.registry import Version, register
@@ -32,8 +31,11 @@ from search.record.home import Home
 from search.record.journal import OpenedTest, now
 from search.record.manifest import changes, difference
 from search.retrain.openings import record_opening
-from search.retrain.seeds import train_seeds, unfinished
+from search.retrain.seeds import one_row, train_seeds, unfinished
+from search.run.executor import executor
+from search.run.resources import places_here
 from search.show.screen import Steps, preparing
+from search.space.space import Resources, Space
 from search.tracking.entry import StoreError, TrackedRun
 from search.tracking.store import Store
 from search.tracking.tracker import log_retrain, replay
@@ -46,19 +48,23 @@ class Result:
     """What the test split said, one entry a seed."""
 
     bundle: Bundle
-    seeds: tuple[int, ...]
-    evaluations: tuple[Evaluation, ...]
+    tested: tuple[dict[str, float], ...]  # metrics by name
     images: int
     folder: Path
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, from 0."""
+        return tuple(range(len(self.tested)))
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """Return what was measured: nothing of a local stream where there is none."""
-        return tuple(m for m in MEASURES if getattr(self.evaluations[0], m) is not None)
+        return tuple(measure for measure in MEASURES if f"test/{measure}" in self.tested[0])
 
     def values(self, measure: str) -> list[float]:
         """Return a measure of every seed."""
-        return [float(getattr(evaluation, measure)) for evaluation in self.evaluations]
+        return [metrics[f"test/{measure}"] for metrics in self.tested]
 
     def means(self) -> dict[str, float]:
         """Return the mean of every measure over the seeds, by its metric's name."""
@@ -72,37 +78,58 @@ class Result:
 
 
 def retrain(
-    path: Path, seeds: Sequence[int], root: str | None, home: Home, store: Store, console: Console,
-    threads: int | None = None,
+    path: Path, seeds: int, root: str | None, home: Home, store: Store, console: Console, threads: int | None = None,
+    *, address: str | None = None, inline: bool = False,
 ) -> Result:
-    """Return the test result of the bundle in `path`, trained anew with each seed; `root` is where the data lies now.
+    """Return the test result of the bundle in `path`, trained anew with the seeds 0, 1, …; `root` is where the data is.
 
-    With as many threads as where it was exported, unless `threads` says otherwise; then the numbers are the same to the
-    bit wherever nothing differs that it names. Raises InputError: when the bundle is no bundle or was changed, the data
-    differ from the search's, another process retrains it, or training diverges.
+    As many seeds at once as this machine, or the cluster at `address`, has room for; each with as many threads as a
+    trial had, unless `threads` says otherwise: then the numbers are the same to the bit wherever nothing differs that
+    it names. Raises InputError: when the bundle is no bundle or was changed, the data differ from the search's, another
+    process retrains it, or training diverges.
     """
     packed, begun = unpack(path), now()
     folder = model_folder(packed.bundle, home)
     with unfinished(home, folder.name) as kept:
-        _set_threads(packed.bundle, threads, console)
+        environment = _environment(packed.bundle, threads, console)
         bundle = _placed(packed, root, folder)
         config = bundle.config()
+        space = _study(bundle, config, folder.name, seeds, environment.threads, everywhere=address is not None)
+        runs = executor(space, address, inline=inline or (address is None and space.search.workers == 1))
         with preparing(console) as progress:
             images = require_same_images(packed, config, home, Steps(progress))
-            train = _train_data(packed, config, home, folder, Steps(progress), console)
-            kept.begin(config, train, here(), console)
-            runs = train_seeds(config, seeds, whole(train), kept, progress, console)
-        opened = OpenedTest(trial=bundle.origin.trial, seeds=tuple(seeds), images=int(images.rows("test").size))
-        record_opening(kept.opening(opened), bundle.origin.search, home, folder, console)
-        with preparing(console) as progress:
-            test = prepare(config, home.cache, "test", Steps(progress), best_device())
-        result = Result(bundle, tuple(seeds), tuple(run.test(test) for run in runs), len(test.labels), folder)
-        _save(result, runs)
-        about = keep_model(folder, runs[0], bundle.origin, result.means(), len(seeds), home, console)
+        with runs:
+            with preparing(console) as progress:
+                train, boxes = _train_data(packed, config, home, folder, Steps(progress), console)
+            count = int(images.rows("test").size)
+            kept.begin(config, train, environment, console)
+            nodes = runs.probe(space, kept.name, kept.home, console)
+            opened = OpenedTest(trial=bundle.origin.trial, seeds=tuple(range(seeds)), images=count)
+            record_opening(kept.opening(opened), bundle.origin.search, home, folder, console)
+            with preparing(console) as progress:
+                trained = train_seeds(space, train, boxes, count, kept, runs, nodes, progress, console)
+        tested = tuple(trial.reports[config.optim.epochs] for trial in trained)
+        result = Result(bundle, tested, count, folder)
+        _save(result, [kept.checkpoint(trial) for trial in trained])
+        about = keep_model(folder, _first(config, train, folder), bundle.origin, result.means(), seeds, home, console)
         _say(result, console)
         _log(result, about, begun, home, store, console)
         kept.end()
     return result
+
+
+def _study(bundle: Bundle, config: TrialConfig, name: str, seeds: int, threads: int, *, everywhere: bool) -> Space:
+    """Return the study of one row, with as many workers as seeds, or as this machine has room for."""
+    gpu = (bundle.origin.resources or {}).get("gpu", 0.0) if everywhere or torch.cuda.is_available() else 0.0
+    workers = seeds if everywhere else min(seeds, places_here(threads, gpu))
+    return one_row(config, name, seeds, workers, Resources(cpu=threads, gpu=gpu))
+
+
+def _first(config: TrialConfig, train: TrialData, folder: Path) -> Run:
+    """Return the run of the first seed, trained."""
+    run = Run(TrialConfig.from_settings({**config.settings(), "seed": 0}), whole(train), best_device())
+    run.load(folder / "seed0.safetensors")
+    return run
 
 
 def model_folder(bundle: Bundle, home: Home) -> Path:
@@ -131,18 +158,17 @@ def require_same_data(bundle: Bundle, config: TrialConfig, data: TrialData) -> N
         raise InputError(f"data.seed, data.validation, data.folds: {what}")
 
 
-def _set_threads(bundle: Bundle, threads: int | None, console: Console) -> None:
-    """Take the bundle's number of threads, or the one given, and say what may change last bits, a line each."""
-    then = bundle.origin.environment
-    if chosen := threads or (then and then.threads):
-        torch.set_num_threads(chosen)
-    if then is None:
-        return
-    found = differences(then, here())
-    for line in found:
-        console.print(f"differs: {line}", soft_wrap=True)
-    told = "so last bits may differ" if found else "the same versions, code, processor and threads as when exported"
-    console.print(f"exported {bundle.origin.exported}: {told}", soft_wrap=True)
+def _environment(bundle: Bundle, threads: int | None, console: Console) -> Environment:
+    """Return this place with the threads a trial gets, and say what may change last bits, a line each."""
+    then, held = bundle.origin.environment, bundle.origin.resources or {}
+    mine = here(threads or (then.threads if then else max(1, int(held.get("cpu", 1)))))
+    if then:
+        found = differences(then, mine)
+        for line in found:
+            console.print(f"differs: {line}", soft_wrap=True)
+        told = "so last bits may differ" if found else "the same versions, code, processor and threads as when exported"
+        console.print(f"exported {bundle.origin.exported}: {told}", soft_wrap=True)
+    return mine
 
 
 def _placed(packed: Packed, root: str | None, folder: Path) -> Bundle:
@@ -160,26 +186,26 @@ def _placed(packed: Packed, root: str | None, folder: Path) -> Bundle:
 
 def _train_data(
     packed: Packed, config: TrialConfig, home: Home, folder: Path, steps: Steps, console: Console,
-) -> TrialData:
-    """Return the search's train split; where a method now finds other boxes than then, with those of the bundle."""
+) -> tuple[TrialData, Path | None]:
+    """Return the search's train split, and the boxes of the bundle where a method now finds others than then."""
     train = prepare(config, home.cache, "train", steps, best_device())
-    of_then = packed.bundle.origin.data.patches
-    if train.patches != of_then and config.data.patches in EXTRACTORS and (boxes := packed.boxes(folder)):
-        theirs = TrialConfig.from_settings({**config.settings(), "data.patches": str(boxes)})
-        before, train = train, prepare(theirs, home.cache, "train", steps, best_device())
+    of_then, theirs = packed.bundle.origin.data.patches, None
+    if train.patches != of_then and config.data.patches in EXTRACTORS and (theirs := packed.boxes(folder)):
+        given = TrialConfig.from_settings({**config.settings(), "data.patches": str(theirs)})
+        before, train = train, prepare(given, home.cache, "train", steps, best_device())
         others = int((before.boxes != train.boxes).any(axis=(1, 2)).sum())
         said = f"{config.data.patches} finds others here on {others} of {len(train.names)} images"
         console.print(f"differs: patch boxes: {said}; those of the bundle are trained on", soft_wrap=True)
     require_same_data(packed.bundle, config, train)
-    return train
+    return train, theirs
 
 
-def _save(result: Result, runs: list[Run]) -> None:
+def _save(result: Result, trained: list[Path]) -> None:
     with writing(result.folder):
         result.folder.mkdir(parents=True, exist_ok=True)
         kept = [result.folder / f"seed{seed}.safetensors" for seed in result.seeds]
-        for path, run in zip(kept, runs, strict=True):
-            run.save(path)
+        for path, weights in zip(kept, trained, strict=True):
+            atomic.write(path, lambda file, weights=weights: file.write(weights.read_bytes()))  # type: ignore[misc]
         for path in set(result.folder.glob("seed*.safetensors")) - set(kept):
             path.unlink()  # of an earlier retrain with more seeds
         write_bundle(result.bundle, result.folder / "bundle.yaml")

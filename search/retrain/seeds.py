@@ -1,48 +1,70 @@
-"""Trains one configuration with several seeds so that whatever is killed goes on: a finished seed is not trained again.
+"""A retrain is a study of one row: the same configuration with several seeds, on as many workers as there are.
 
-Until the result is written, the home keeps under `unfinished/MODEL/`:
+So whatever is killed goes on, and a finished seed is not trained again. Until the result is written, the home keeps
+under `unfinished/MODEL/` what a search's folder holds (journal, checkpoints, predictions), and
 
-    begun.json          what is trained, on what, and where: another one starts anew
-    seed0.safetensors   a run at its last checkpoint, no older than a minute and an epoch, or finished
-    opened.json         the opening of the test split, kept before it is recorded, so that it is recorded once
+    begun.json     what is trained, on what, and where: another one starts anew
+    opened.json    the opening of the test split, kept before it is recorded, so that it is recorded once
 """
 
 import json
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
 from fgmodel import atomic
 from fgmodel.config import TrialConfig
-from fgmodel.training import Diverged, Run, best_device
 from fgmodel.trial_data import TrialData
+from search.decide.dispatch import Dispatcher
 from search.decide.forecast import spoken
-from search.errors import InputError, writing
+from search.errors import InputError
 from search.export.environment import Environment, differences
+from search.record.history import History, Trial, load
 from search.record.home import Home
-from search.record.journal import OpenedTest
+from search.record.journal import Journal, OpenedTest
+from search.record.lock import alone
+from search.run.drive import drive
+from search.run.executor import Executor
+from search.run.launch import open_search
 from search.show.screen import Steps
+from search.space.space import Resources, Search, Space
 
-CHECKPOINT_SECONDS = 60.0
+SHELF = "unfinished"
+
+
+def one_row(config: TrialConfig, name: str, seeds: int, workers: int, resources: Resources) -> Space:
+    """Return the study that trains a configuration with the seeds 0, 1, … and opens the test split with each."""
+    epochs = config.optim.epochs
+    search = Search(
+        objective="test/accuracy", trials=seeds, seeds=seeds, epochs=epochs, rungs=(epochs,), workers=workers,
+        resources=resources,
+    )
+    fixed = {**config.settings(), "seed": 0}
+    return Space(name=name, question="", fixed=fixed, tune=(), search=search, rows={"retrain": {}})
 
 
 @dataclass(frozen=True)
 class Unfinished:
     """What a retrain keeps until it has ended."""
 
-    folder: Path
+    home: Home
+    name: str
 
-    def run(self, seed: int) -> Path:
-        """Return where the run of a seed is kept."""
-        return self.folder / f"seed{seed}.safetensors"
+    @property
+    def folder(self) -> Path:
+        """The folder of its study."""
+        return self.home.search(self.name)
+
+    def checkpoint(self, trial: Trial) -> Path:
+        """Return the file of a seed's weights."""
+        assert trial.checkpoint
+        return self.home.checkpoints(self.name) / trial.checkpoint[1]
 
     def begin(self, config: TrialConfig, data: TrialData, here: Environment, console: Console) -> None:
         """Keep what is there where it is of the same configuration, data and place; else say so and drop it."""
@@ -77,79 +99,72 @@ class Unfinished:
 @contextmanager
 def unfinished(home: Home, model: str) -> Iterator[Unfinished]:
     """Give what the retrain of a model keeps; raises InputError while another process is at it."""
-    folder = home.path / "unfinished" / model
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f"{model}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"{folder}: another process is retraining this model; wait for its end") from None
-    try:
-        yield Unfinished(folder)
-    finally:
-        lock.release()
+    kept = Unfinished(Home(home.path, SHELF), model)
+    with alone(kept.folder, "another process is retraining this model; wait for its end"):
+        yield kept
 
 
 def train_seeds(
-    config: TrialConfig, seeds: Sequence[int], data: TrialData, kept: Unfinished, progress: Progress, console: Console,
-) -> list[Run]:
-    """Return the finished run of every seed, what was done before not done again; raises InputError on divergence."""
-    runs = [_started(config, seed, data, kept, console) for seed in seeds]
-    pace = _Pace(len(seeds) * config.optim.epochs, sum(run.epoch for run in runs), progress, console)
-    for seed, run in zip(seeds, runs, strict=True):
-        _train(seed, run, kept, pace)
-    return runs
+    space: Space, data: TrialData, boxes: Path | None, images: int, kept: Unfinished, executor: Executor,
+    nodes: tuple[str, ...], progress: Progress, console: Console,
+) -> list[Trial]:
+    """Return a trained trial a seed, with what each says of the test split; what was done before is not done again.
+
+    Raises InputError: where a seed failed, e.g. diverged. KeyboardInterrupt: where it was stopped.
+    """
+    with Journal(kept.home.journal(kept.name)) as journal:
+        history = load(journal.path)
+        _say_what_was_done(history, space, console)
+        dispatcher = Dispatcher(space, journal, history, kept.home.checkpoints(kept.name), images, boxes)
+        open_search(dispatcher, kept.name, data, nodes)
+        drive(dispatcher, kept.name, kept.home, executor, _Pace(space, history, progress, console).tick)
+    if failed := [trial for trial in history.trials.values() if trial.reason]:
+        kept.end()  # the same command tries it anew
+        why = f"seed {failed[0].number}: {failed[0].failure}"
+        raise InputError(f"{why}; export another trial: fgsearch export NAME --trial K")
+    if history.finished is None or history.finished.how != "complete":
+        raise KeyboardInterrupt
+    return list(history.trials.values())
 
 
-def _started(config: TrialConfig, seed: int, data: TrialData, kept: Unfinished, console: Console) -> Run:
-    run = Run(TrialConfig.from_settings({**config.settings(), "seed": seed}), data, best_device())
-    if kept.run(seed).exists():
-        try:
-            run.load(kept.run(seed))
-        except InputError as error:
-            console.print(f"seed {seed}: starts again: {error}", soft_wrap=True)
-            return run
-        finished = run.epoch >= config.optim.epochs
-        console.print(f"seed {seed}: {'was trained before' if finished else f'goes on after epoch {run.epoch}'}")
-    return run
+def _say_what_was_done(history: History, space: Space, console: Console) -> None:
+    for trial in history.trials.values():
+        if trial.rung >= space.search.epochs:
+            console.print(f"seed {trial.number}: was trained before")
+        elif trial.checkpoint:
+            console.print(f"seed {trial.number}: goes on after epoch {trial.checkpoint[0]}")
 
 
-def _train(seed: int, run: Run, kept: Unfinished, pace: "_Pace") -> None:
-    epochs, saved = run.config.optim.epochs, time.monotonic()
-    try:
-        while run.epoch < epochs:
-            run.train_epoch()
-            if run.epoch == epochs or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                run.save(kept.run(seed))
-                saved = time.monotonic()
-            pace.epoch()
-    except Diverged as error:
-        raise InputError(f"seed {seed}: {error}; export another trial: fgsearch export NAME --trial K") from None
-
-
-@dataclass
 class _Pace:
-    """Shows how far all seeds are together, and forecasts the rest from the epochs so far."""
+    """Shows how far all seeds are together, and forecasts the rest once a seed has shown how long an epoch takes."""
 
-    total: int
-    before: int  # epochs done by an earlier process
-    progress: Progress
-    console: Console
-    done: int = 0
-    begun: float = field(default_factory=time.monotonic)
+    def __init__(self, space: Space, history: History, progress: Progress, console: Console) -> None:
+        self._search, self._history, self._console = space.search, history, console
+        self._steps = Steps(progress)
+        self._before = {trial.number: len(trial.reports) for trial in history.trials.values()}
+        self._done, self._told = sum(self._before.values()), False
 
-    def __post_init__(self) -> None:
-        self._steps = Steps(self.progress)
+    def tick(self) -> None:
+        """Take in the epochs that were reported since."""
+        done = sum(len(trial.reports) for trial in self._history.trials.values())
+        if done == self._done:
+            return
+        self._done = done
+        self._steps("training", done, self._search.trials * self._search.epochs)
+        if not self._told and (each := self._seconds()):
+            self._told = True
+            left = self._search.trials * self._search.epochs - done
+            at_once = f", {self._search.workers} seeds at once" if self._search.workers > 1 else ""
+            about = spoken(each * left / self._search.workers)
+            self._console.print(f"forecast: {left} epochs of {each:.2f} s{at_once}: about {about}")
 
-    def epoch(self) -> None:
-        """Take in one epoch; the first one gives the forecast."""
-        self.done += 1
-        left = self.total - self.before - self.done
-        self._steps("training", self.before + self.done, self.total)
-        each = (time.monotonic() - self.begun) / self.done
-        if self.done == 1:
-            self.console.print(f"forecast: {left + 1} epochs of {each:.2f} s: about {spoken(each * (left + 1))}")
+    def _seconds(self) -> float | None:
+        """Return what an epoch takes, by a seed's second one: its first waits for what is loaded."""
+        for trial in self._history.trials.values():
+            times = list(trial.reported.values())[self._before.get(trial.number, 0):]
+            if len(times) > 1:
+                return (times[-1] - times[0]).total_seconds() / (len(times) - 1)
+        return None
 
 
 def _begun(config: TrialConfig, data: TrialData, here: Environment) -> dict[str, object]:

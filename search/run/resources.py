@@ -17,6 +17,12 @@ def require_resources(space: Space) -> None:
             raise InputError(f"search.resources.{name}: {said}; set search.workers or search.resources.{name}")
 
 
+def places_here(cpu: float, gpu: float) -> int:
+    """Return how many trials with these needs this machine holds at once, at least one."""
+    fits = [there / wanted for there, wanted in ((os.cpu_count() or 1, cpu), (_gpus(gpu), gpu)) if wanted]
+    return max(1, int(min(fits)))
+
+
 def require_fit(space: Space, nodes: Sequence[Node]) -> None:
     """Raise InputError when no single node of a cluster can hold one trial; how many at once is its affair."""
     each = space.search.resources

@@ -42,16 +42,35 @@ LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKIN
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class Submission(BaseModel):
-    """A search's last job, as its folder keeps it."""
+class JobRecord(BaseModel):
+    """A job that was submitted, as the folder of what it is for keeps it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
     address: str
+    code: str  # of the machine it was submitted from
+
+    def start(self, jobs: Jobs, folder: Path, words: list[str], tracking_uri: str | None, *, ship: bool) -> None:
+        """Keep it in `folder`, then submit it as this program with `words`; a submission whose answer is lost is known.
+
+        The login to MLflow lies there too until the job takes it.
+        """
+        keep(folder / "job.json", self.model_dump_json(indent=1))
+        keep_login(folder, tracking_uri)
+        jobs.submit(self.id, shlex.join([*program(ship=ship), *words]), packages() if ship else [])
+
+    def require_same_code(self, who: str) -> None:
+        """Raise InputError when this place runs other code than the machine that submitted the job."""
+        if differs := differences({"fgsearch": self.code}, {"fgsearch": versions()["fgsearch"]}):
+            raise InputError(f"the machine that {who} {differs.replace(', here ', ', the head ')}, or use --ship")
+
+
+class Submission(JobRecord):
+    """A search's last job, as its folder keeps it."""
+
     name: str
     question: str
     space: dict[str, Any]
-    code: str  # of the machine it was submitted from
     tracking: str | None  # MLflow's address, without a password
     at: datetime = Field(default_factory=now)
 
@@ -96,10 +115,8 @@ def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str 
             question=space.question, space=_whole(space), code=versions()["fgsearch"],
             tracking=tracking_uri and without_password(tracking_uri),
         )
-        keep(_record(home, name), made.model_dump_json(indent=1))  # first: a submission whose answer is lost is known
-        keep_login(home.search(name), tracking_uri)
         words = ["cluster", "drive", name, "--home", str(home.path)]
-        jobs.submit(made.id, shlex.join([*program(ship=ship), *words]), packages() if ship else [])
+        made.start(jobs, home.search(name), words, tracking_uri, ship=ship)
     return made
 
 
@@ -134,8 +151,7 @@ def received(home: Home, name: str) -> tuple[Space, str | None]:
     if found is None:
         where = home.search(name)
         raise InputError(f"the head does not see {where}; the home must be a folder that every node shares")
-    if differs := differences({"fgsearch": found.code}, {"fgsearch": versions()["fgsearch"]}):
-        raise InputError(f"the machine that launched {differs.replace(', here ', ', the head ')}, or use --ship")
+    found.require_same_code("launched")
     return found.restored(), take_login(home.search(name))
 
 

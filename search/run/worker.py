@@ -107,6 +107,8 @@ class Worker:
         return run
 
     def _open(self, config: TrialConfig) -> TrialData:
+        if self._order.boxes:
+            config = TrialConfig.from_settings({**config.settings(), "data.patches": self._order.boxes})
         key = _chosen(config, ("data.", "model."))
         if key not in self._data:
             self._data = {key: prepare(config, self._room.cache, device=best_device())}

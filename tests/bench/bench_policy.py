@@ -132,7 +132,7 @@ def told(space: Space, seen: Seen) -> Told:
         number=-1, trial_id=-1, state=state, value=value, datetime_start=now,
         datetime_complete=now if state.is_finished() else None,
         params={p.name: trial.settings[p.name] for p in space.tune},
-        distributions={p.name: sampler._distribution(p) for p in space.tune},
+        distributions={p.name: sampler.distribution(p) for p in space.tune},
         user_attrs={}, system_attrs={}, intermediate_values=losses,
     )
 

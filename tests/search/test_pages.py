@@ -1,18 +1,17 @@
 """MLflow's pages and the report of a real small search in a real browser: each path a person takes."""
 
-import socket
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from fgmodel.prepare import prepare
-from search.decide.dispatch import Dispatcher, Outcome
+from search.decide.dispatch import Dispatcher
 from search.record.history import History, load
 from search.record.home import Home
 from search.record.journal import Journal, Launched, Opened
 from search.report.write import attach_report
-from search.run.worker import TrialActor
+from search.run.worker import Room, Worker
 from search.show.screen import ranked
 from search.space.file import read_space
 from search.tracking.pages import BY_EPOCH, BY_STEP, CURVES, HEATMAPS, list_path, run_path
@@ -47,9 +46,9 @@ def home(tmp_path_factory) -> Home:
 
 
 def train(dispatcher, order, cache) -> None:
-    actor = object.__new__(TrialActor)  # without Tune around it
-    actor.setup({"order": order.model_dump_json(), "checkpoints": str(dispatcher.checkpoints), "cache": str(cache), "machine": socket.gethostname(), "threads": 1})
-    while not dispatcher.take(Outcome.model_validate_json(actor.step()["outcome"])):
+    worker = Worker()
+    worker.take(order, Room(dispatcher.checkpoints, cache, 1))
+    while not dispatcher.take(worker.epoch()):
         pass
 
 

@@ -72,7 +72,7 @@ class Retrained:
         )  # fmt: skip
         path = self.base / f"{number}.yaml"
         write_bundle(Bundle(settings=config.settings(), origin=origin), path)
-        return retrain(path, range(2), None, self.home, self.store, Console(quiet=True))
+        return retrain(path, 2, None, self.home, self.store, Console(quiet=True), inline=True)
 
 
 @pytest.fixture(scope="module")

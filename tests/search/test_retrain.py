@@ -12,7 +12,6 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-import torch
 from filelock import FileLock
 from PIL import Image
 from rich.console import Console
@@ -22,12 +21,11 @@ from fgmodel.data.boxes_file import read_any_patches, write_patches
 from fgmodel.prepare import prepare
 from search.errors import InputError
 from search.export import full_bundle as exporting
-from search.export.bundle import Bundle, Code, Data, Origin, Validation, read_bundle, write_bundle
+from search.export.bundle import Bundle, Code, DataIdentity, Origin, Validation, read_bundle, write_bundle
 from search.export.environment import here
 from search.export.packing import BOXES, pack, unpack
 from search.record.home import Home
 from search.record.manifest import write_manifest
-from search.retrain import retrain as retraining
 from search.retrain.retrain import retrain
 from search.tracking.store import Store
 from search.tracking.tracker import default_uri
@@ -60,7 +58,7 @@ def bundle(config, home, tmp_path) -> Path:
     origin = Origin(
         search="pets", trial=3, by="tpe", exported=date(2026, 11, 22), seeds={"sampler": 0, "data": 0, "trial": 0},
         validation=Validation(objective="val/accuracy", value=0.5, nll=0.7, epochs=2, kind="single cut", trials=4),
-        data=Data(fingerprint=data.fingerprint, split=data.split, patches=data.patches),
+        data=DataIdentity(fingerprint=data.fingerprint, split=data.split, patches=data.patches),
         code=Code(version="0.1.0", commit=None, dirty=False), packages={"torch": "2"},
     )  # fmt: skip
     path = tmp_path / "best.yaml"
@@ -78,16 +76,10 @@ def zipped(bundle, home, tmp_path, monkeypatch) -> Path:
     return tmp_path / "best.zip"
 
 
-@pytest.fixture(autouse=True)
-def threads_are_put_back():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def run(bundle: Path, home: Home, seeds: int = 2, root: str | None = None, **more):
     store = Store(default_uri(home.path), home.path / "artifacts")
-    return retrain(bundle, range(seeds), root, home, store, more.pop("console", Console(quiet=True)), **more)
+    console = more.pop("console", Console(quiet=True))
+    return retrain(bundle, seeds, root, home, store, console, **{"inline": True, **more})
 
 
 def said_by(bundle: Path, home: Home, **more) -> str:
@@ -173,17 +165,15 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rich.console import Console
-from search.retrain import seeds
-from search.retrain import retrain
 from search.record.home import Home
-seeds.CHECKPOINT_SECONDS = 0.0
+from search.retrain import retrain
+from search.run import worker
+worker.CHECKPOINT_SECONDS = 0.0
 bundle, home, root, at = sys.argv[1:]
-whole = seeds.Run.save
+whole = worker.Run.save
 
 def save_epoch(run, path):
     whole(run, path)
-    if "unfinished" not in path.parts:  # the model itself
-        return
     print(f"trained seed {run.config.seed} epoch {run.epoch}", flush=True)
     if at == f"{run.config.seed}.{run.epoch}":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -191,11 +181,11 @@ def save_epoch(run, path):
 def save(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-seeds.Run.save = save_epoch
-if at == "opened":
-    run._save = save
-run._log = lambda *_: None
-run.retrain(Path(bundle), range(2), root, Home(Path(home)), None, Console())
+worker.Run.save = save_epoch
+if at == "trained":
+    retrain._save = save
+retrain._log = lambda *_: None
+retrain.retrain(Path(bundle), 2, root, Home(Path(home)), None, Console(), inline=True)
 """
 
 
@@ -203,7 +193,7 @@ def elsewhere(bundle: Path, home: Path, root: Path, at: str = "") -> subprocess.
     """Retrain in a process of its own and in another folder; it kills itself once `at`."""
     home.mkdir(exist_ok=True)
     words = [sys.executable, "-c", KILLED, str(bundle), str(home), str(root), at]
-    path = {"PYTHONPATH": str(Path(retraining.__file__).parents[2])}
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(words, cwd=home, capture_output=True, text=True, env={**os.environ, **path}, check=False)
 
 
@@ -218,14 +208,15 @@ def test_another_folder_and_process_give_the_same_bits(zipped, home, folders, tm
     done = elsewhere(zipped, tmp_path / "other", moved)
     assert done.returncode == 0, done.stderr
     assert "exported 2026-11-22: the same versions, code, processor and threads as when exported" in done.stdout
-    assert "forecast: 4 epochs of" in done.stdout
+    assert "forecast: 2 epochs of" in done.stdout
     assert contents(tmp_path / "other" / "models" / "pets-3") == here_
 
 
 def test_what_was_killed_goes_on_and_opens_the_test_split_once(zipped, home, folders, tmp_path) -> None:
     whole = contents(run(zipped, home).folder)
     other = tmp_path / "other"
-    for at, trained in (("1.1", ["seed 0 epoch 1", "seed 0 epoch 2", "seed 1 epoch 1"]), ("opened", ["seed 1 epoch 2"]), ("", [])):
+    # The epoch that was saved but not yet reported when it was killed is trained again.
+    for at, trained in (("1.1", ["seed 0 epoch 1", "seed 0 epoch 2", "seed 1 epoch 1"]), ("trained", ["seed 1 epoch 1", "seed 1 epoch 2"]), ("", [])):
         done = elsewhere(zipped, other, folders, at)
         assert done.returncode == (-signal.SIGKILL if at else 0), done.stderr
         assert [line.removeprefix("trained ") for line in done.stdout.splitlines() if line.startswith("trained")] == trained
@@ -243,7 +234,6 @@ def test_what_was_begun_with_other_threads_starts_again_and_says_so(zipped, home
 
 def test_threads_are_those_of_the_export_and_others_are_named(zipped, home) -> None:
     said = said_by(zipped, home)
-    assert torch.get_num_threads() == 1
     assert "differs" not in said
     said = said_by(zipped, home, threads=2)
     assert "differs: threads: 1 then, 2 now; --threads 1 makes them the same" in said
