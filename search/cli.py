@@ -33,6 +33,7 @@ from search.commands.options import (
 from search.commands.report import report
 from search.errors import InputError, writing
 from search.record.home import Home, code_version
+from search.run.begin import Way
 from search.space.file import read_space
 
 app = typer.Typer(
@@ -121,8 +122,8 @@ def launch(
     words += ["--address", address] if address else []
     words += ["--inline"] if inline else []
     words += ["--tracking-uri", without_password(tracking_uri)] if tracking_uri else []
-    way = searches.Way(address, tracking_uri, follow=follow, ship=ship, inline=inline)
-    searches.begin(read, name, place, way, shlex.join(words))
+    way = Way(address, tracking_uri, follow=follow, ship=ship, inline=inline)
+    searches.begin_and_tell(read, name, place, way, shlex.join(words))
 
 
 app.command(epilog="Example: fgsearch resume finches")(searches.resume)
@@ -194,9 +195,9 @@ def browse(
     ] = None,
 ) -> None:
     """Open MLflow's pages on the searches' store: a search at a glance, its trials best first, their charts."""
+    from search.tracking.address import default_uri
     from search.tracking.browse import landing, serve, show_pages
     from search.tracking.entry import StoreError
-    from search.tracking.tracker import default_uri
 
     place, wanted = Home.find(home), sys.stdout.isatty() if show is None else show
     store = open_store(place, tracking_uri)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.commands.options import HomeOption, JsonOption, Name, home_option, out
-from search.commands.searches import Way, run
+from search.commands.searches import begin_and_tell
 from search.errors import InputError
 from search.record.home import Home
+from search.run.begin import Way
 
 if TYPE_CHECKING:
     from cluster.raylets import Raylets
@@ -75,7 +76,7 @@ def drive(name: Name, home: HomeOption = None) -> None:
     place = Home.find(home)
     space, uri = received(place, name)
     with suppress(typer.Exit):  # a search that was asked to stop is no failed job
-        run(space, name, place, Way("auto", uri), f"fgsearch resume {name}")
+        begin_and_tell(space, name, place, Way("auto", uri), f"fgsearch resume {name}")
 
 
 @app.command("retrain", hidden=True)

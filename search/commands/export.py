@@ -109,8 +109,8 @@ def _retrain_there(
     if "://" not in address:
         raise InputError(f"--address {address}: a retrain is a job on a cluster; write it as http://HEAD:8265")
     use_token(place.path)
-    from search.commands.services import log_in
     from search.retrain.remote import retrain_there
+    from search.tracking.open_store import log_in
 
     if tracking_uri:
         log_in(place.path, tracking_uri)  # so that the login travels with the job

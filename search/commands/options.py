@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.console import open_console
-from search.errors import writing
 from search.record.home import Home
 
 if TYPE_CHECKING:
@@ -68,16 +67,6 @@ def home_option(home: Home) -> str:
 
 def open_store(home: Home, uri: str | None) -> "Store":
     """Return the MLflow store at `uri`, or the home's own."""
-    from search.commands.services import log_in
-    from search.tracking.store import Store
-    from search.tracking.tracker import default_uri
+    from search.tracking.open_store import open_store as opened
 
-    with writing(home.path):
-        home.path.mkdir(parents=True, exist_ok=True)
-    if uri:
-        log_in(home.path, uri)
-    with out.status("opening the MLflow store …"):
-        store = Store(uri or default_uri(home.path), None if uri else home.path / "artifacts")
-    if store.away:
-        out.print(store.away, soft_wrap=True)
-    return store
+    return opened(home, uri, out)

@@ -1,6 +1,5 @@
 """`fgsearch services`: MLflow and its database, started, shown, ended, and who may enter."""
 
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -132,15 +131,6 @@ def user(
     server.set_writer(name, server.ensure_experiment(EXPERIMENT), writes=not read_only)
     where = f"; login in {file}" if file.exists() else ""
     out.print(f"{name}: may {'read' if read_only else 'read and write'}{where}")
-
-
-def log_in(home: Path, uri: str) -> None:
-    """Have MLflow enter the server of a home's services, when `uri` is it and no other login is given."""
-    from cluster.mlflow_service import Services
-    from search.tracking.store import EXPERIMENT
-
-    if not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN"} & os.environ.keys():
-        os.environ.update(Services(home, EXPERIMENT).login(uri))
 
 
 def _services(home: Path | None) -> "Services":

@@ -1,6 +1,7 @@
 """Where MLflow is: a server's address or a database's, and the login that is in it."""
 
 import os
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
@@ -10,6 +11,11 @@ from search.errors import InputError
 
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def default_uri(home: Path) -> str:
+    """Return the address of the MLflow database in a home."""
+    return f"sqlite:///{home.resolve() / 'mlflow.db'}"
 
 
 def require_address(uri: str) -> str:

@@ -24,11 +24,6 @@ LONGEST_WAIT = 30.0  # between two tries at a server that is away
 END_SECONDS = 10.0   # for the pass under way: the interpreter's end must not break into a figure being drawn
 
 
-def default_uri(home: Path) -> str:
-    """Return the address of the MLflow database in a home."""
-    return f"sqlite:///{home.resolve() / 'mlflow.db'}"
-
-
 def replay(journal_path: Path, space: Space, store: Store) -> None:
     """Write all of a journal that MLflow does not show yet; raises StoreError where it cannot."""
     projection = Projection(journal_path, space, store)

@@ -14,10 +14,11 @@ from search.report.write import attach_report
 from search.run.worker import Room, Worker
 from search.show.screen import ranked
 from search.space.file import read_space
+from search.tracking.address import default_uri
 from search.tracking.pages import BY_EPOCH, BY_STEP, CURVES, HEATMAPS, list_path, run_path
 from search.tracking.rows import search_id
 from search.tracking.store import Store
-from search.tracking.tracker import default_uri, replay
+from search.tracking.tracker import replay
 from tests.search.browsed import browsed
 from tests.search.test_search import FGSEARCH, SPACE
 

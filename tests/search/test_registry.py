@@ -24,8 +24,8 @@ from search.models.predict import predictions
 from search.models.registry import _rank, fetched
 from search.record.home import Home
 from search.retrain.retrain import retrain
+from search.tracking.address import default_uri
 from search.tracking.store import Store
-from search.tracking.tracker import default_uri
 from tests.models import SMALL, pets
 from tests.search.browsed import browsed
 

@@ -16,8 +16,9 @@ from search.report import page as report_page
 from search.report.tables import elapsed
 from search.report.write import attach_report, watch, write_report
 from search.space.file import read_space
+from search.tracking.address import default_uri
 from search.tracking.store import Store
-from search.tracking.tracker import default_uri, replay
+from search.tracking.tracker import replay
 from tests.search import made_search
 from tests.search.made_search import MadeSearch
 

@@ -27,8 +27,8 @@ from search.export.packing import BOXES, pack, unpack
 from search.record.home import Home
 from search.record.manifest import write_manifest
 from search.retrain.retrain import retrain
+from search.tracking.address import default_uri
 from search.tracking.store import Store
-from search.tracking.tracker import default_uri
 
 pytestmark = pytest.mark.slow
 

@@ -71,7 +71,7 @@ def test_the_command_that_goes_on_is_one_line_however_narrow_the_terminal(space,
     go_on = "go on    fgsearch launch spaces/finches.yaml --name mine --set search.finalists=0 --set search.trials=4"
     monkeypatch.setattr(searches, "out", Console(file=StringIO(), width=60))
     with pytest.raises(typer.Exit):
-        searches._tell_end(space, dispatcher.history, [go_on])
+        searches.tell_end(space, dispatcher.history, [go_on])
     lines = searches.out.file.getvalue().splitlines()
     assert f"  {go_on}" in lines   # to be copied
     assert all(len(line) <= 60 for line in lines[:3])   # the table keeps to it

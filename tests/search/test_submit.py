@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from fgmodel.config import TrialConfig
-from search.commands.searches import Way, begin
+from search.commands.searches import begin_and_tell
 from search.errors import InputError
 from search.record.history import History, space_of
 from search.record.home import Home, cache_here
 from search.record.journal import Failed, Journal, Launched, Lost, Opened
+from search.run.begin import Way
 from search.run.follow import line
 from search.run.submit import BEGAN, Submission, _goes_on, shared_paths, submission
 from search.run.tune_hooks import verdict
@@ -156,12 +157,12 @@ def test_a_job_whose_driver_is_gone_is_not_taken_for_one_that_runs(said, driven,
 def test_a_search_launched_again_while_its_finished_job_ends_is_that_job(driven, space, tmp_path, monkeypatch) -> None:
     home, done = Home(tmp_path), []
     monkeypatch.setattr("search.run.launch.finished_already", lambda *_: True)
-    monkeypatch.setattr("search.commands.searches.run", lambda *_: done.append("projected here"))
+    monkeypatch.setattr("search.run.begin.run", lambda *_: done.append("projected here"))
     monkeypatch.setattr("search.run.submit.submit", lambda *_, **__: done.append("found") or SimpleNamespace(id="fgsearch-s-1", address="http://head:8265"))
     monkeypatch.setattr("search.run.submit.wait_until_begun", lambda *_: None)
     journal = Journal(home.journal("s"))
     if not driven:
         journal.close()
-    begin(space, "s", home, Way("http://head:8265", None), "")
+    begin_and_tell(space, "s", home, Way("http://head:8265"), "")
     journal.close()
     assert done == ["found" if driven else "projected here"]

@@ -38,11 +38,12 @@ from search.record.journal import (
 )
 from search.space.parameter import Parameter
 from search.space.space import Search, Space
+from search.tracking.address import default_uri
 from search.tracking.entry import AwayError, StoreError
 from search.tracking.pages import BY_EPOCH, BY_STEP
 from search.tracking.projection import Projection
 from search.tracking.store import Store
-from search.tracking.tracker import Tracker, default_uri, log_retrain, replay
+from search.tracking.tracker import Tracker, log_retrain, replay
 
 START = datetime(2026, 11, 22, 8, 0, 0, 120_000, tzinfo=UTC)
 SPACE = Space(
@@ -105,7 +106,7 @@ def a_whole_search():
 def opened_twice(tmp_path_factory):
     """A new home, and what two processes said that opened it at once; making the database takes MLflow seconds."""
     home = tmp_path_factory.mktemp("mlflow")
-    code = ("import pathlib; from search.tracking.tracker import Store, default_uri\n"
+    code = ("import pathlib; from search.tracking.address import default_uri; from search.tracking.store import Store\n"
             f"home = pathlib.Path({str(home)!r}); Store(default_uri(home), home / 'artifacts')\n"
             "import mlflow.telemetry.client as telemetry; assert telemetry.get_telemetry_client() is None")
     quiet = {key: value for key, value in os.environ.items() if key not in ("CI", "PYTEST_CURRENT_TEST", "GITHUB_ACTIONS")}
