@@ -33,7 +33,7 @@ from search.commands.options import (
 from search.commands.report import report
 from search.errors import InputError, writing
 from search.record.home import Home, code_version
-from search.run.begin import Way
+from search.run.way import Way
 from search.space.file import read_space
 
 app = typer.Typer(
@@ -151,12 +151,13 @@ def list_searches(home: HomeOption = None, as_json: JsonOption = False) -> None:
 @app.command(epilog="Example: fgsearch status finches --json")
 def status(name: Name, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show where a search stands, running or not."""
+    from search.run.last_job import job_state
     from search.show.screen import status_view
     from search.show.status import summary
 
     place = Home.find(home)
     use_token(place.path)
-    job = searches.job_state(place, name)
+    job = job_state(place, name)
     told = None if job is None else {"id": job[0].id, "address": job[0].address, "state": job[1]}
     begun = job is None or name in place.names()
     found = summary(place, name) if begun else {"search": name, "state": "submitted"}
@@ -172,12 +173,11 @@ def status(name: Name, home: HomeOption = None, as_json: JsonOption = False) -> 
 @app.command(epilog="Example: fgsearch stop finches")
 def stop(name: Name, home: HomeOption = None) -> None:
     """Ask a running search to stop; everything reported is kept."""
-    from search.show.status import stop as ask
+    from search.run.last_job import stop as ask
 
     place = Home.find(home)
     use_token(place.path)
-    waiting = name not in place.names() and searches.end_job(place, name)
-    stopped = waiting or ask(place, name)
+    stopped = ask(place, name)
     out.print(f"{name}: stopped; everything reported is kept" if stopped else f"{name}: is not running")
 
 

@@ -10,7 +10,7 @@ from search.commands.options import HomeOption, JsonOption, Name, home_option, o
 from search.commands.searches import begin_and_tell
 from search.errors import InputError
 from search.record.home import Home
-from search.run.begin import Way
+from search.run.way import Way
 
 if TYPE_CHECKING:
     from cluster.raylets import Raylets

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.errors import ClusterError
 from cluster.private import without_password
 from cluster.token import use_token
 from search.commands.options import (
@@ -23,11 +22,12 @@ from search.commands.options import (
 )
 from search.errors import InputError
 from search.record.home import Home
-from search.run.begin import Way, begin, known_space, last_job, where_it_ran
+from search.run.begin import begin
+from search.run.last_job import is_active, known_space, last_job, where_it_ran
+from search.run.way import Way
 
 if TYPE_CHECKING:
     from search.record.history import History
-    from search.run.submit import Submission
     from search.space.space import Space
 
 
@@ -93,40 +93,6 @@ def begin_and_tell(space: "Space", name: str, home: Home, way: Way, go_on: str) 
         option = home_option(home)
         for what, words in (("status", ""), ("logs", "--follow"), ("stop", ""), ("extend", "--trials +50")):
             out.print(f"  {what:8} fgsearch {what} {name} {words}".rstrip() + option, soft_wrap=True)
-
-
-def is_active(home: Home, name: str) -> bool:
-    """Whether a driver runs or a job waits for one."""
-    from search.show.status import running
-
-    if home.journal(name).exists() and running(home.journal(name)):
-        return True
-    found = job_state(home, name)
-    return found is not None and found[1] in ("PENDING", "RUNNING")
-
-
-def job_state(home: Home, name: str) -> "tuple[Submission, str] | None":
-    """Return a search's last job and how it stands; None when it never ran on a cluster."""
-    made = last_job(home, name)
-    if made is None:
-        return None
-    from cluster.jobs import Jobs
-
-    try:
-        return made, Jobs(made.address).status(made.id) or "unknown there"
-    except ClusterError as error:
-        return made, str(error)
-
-
-def end_job(home: Home, name: str) -> bool:
-    """End a job whose driver has not opened the journal yet; False when there is none."""
-    from cluster.jobs import Jobs
-
-    found = job_state(home, name)
-    if found is None or found[1] not in ("PENDING", "RUNNING"):
-        return False
-    Jobs(found[0].address).stop(found[0].id)
-    return True
 
 
 def tell_end(space: "Space", history: "History", steps: list[str]) -> None:

@@ -156,7 +156,8 @@ class _Pace:
             left = self._search.trials * self._search.epochs - done
             at_once = f", {self._search.workers} seeds at once" if self._search.workers > 1 else ""
             about = spoken(each * left / self._search.workers)
-            self._console.print(f"forecast: {left} epochs of {each:.2f} s{at_once}: about {about}")
+            count = f"{left} epoch{'' if left == 1 else 's'}"
+            self._console.print(f"forecast: {count} of {each:.2f} s{at_once}: about {about}")
 
     def _seconds(self) -> float | None:
         """Return what an epoch takes, by a seed's second one: its first waits for what is loaded."""

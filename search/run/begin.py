@@ -1,6 +1,6 @@
 """Begins a search or goes on with one: in this process, on Ray here, or on a cluster, as its driver or as a job."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -9,33 +9,11 @@ from cluster.token import use_token
 from search.errors import InputError
 from search.record.history import History
 from search.record.home import Home
+from search.run.way import Way
 from search.space.space import Space
 
 if TYPE_CHECKING:
     from search.run.submit import Submission
-
-
-@dataclass(frozen=True)
-class Way:
-    """Where a search is to run, and whether it is watched there."""
-
-    address: str | None = None  # of a cluster: http://HEAD:8265 takes a job; auto or host:port is driven from here
-    tracking_uri: str | None = None
-    follow: bool = False
-    ship: bool = False
-    inline: bool = False
-
-    @property
-    def is_job(self) -> bool:
-        """Whether the search is submitted and goes on without this process."""
-        return self.address is not None and "://" in self.address
-
-    def require_possible(self) -> None:
-        """Raise InputError where its parts contradict each other."""
-        if self.inline and self.address not in (None, "local"):
-            raise InputError("--inline: is in this process; leave --address out")
-        if (self.follow or self.ship) and not self.is_job:
-            raise InputError("--follow and --ship: are for a job, with --address http://HEAD:8265")
 
 
 def begin(space: Space, name: str, home: Home, way: Way, console: Console) -> "History | Submission":
@@ -61,32 +39,6 @@ def run(space: Space, name: str, home: Home, way: Way, console: Console) -> Hist
     require_address(way.tracking_uri or default_uri(home.path))
     runs = executor(space, way.address, inline=way.inline)
     return launch(space, name, home, lambda: open_store(home, way.tracking_uri, console), console, runs)
-
-
-def last_job(home: Home, name: str) -> "Submission | None":
-    """Return the last job of a search; None when it never ran on a cluster."""
-    if not (home.search(name) / "job.json").exists():
-        return None
-    use_token(home.path)  # before Ray, which reads it once
-    from search.run.submit import submission  # noqa: PLC0415 Ray's HTTP clients, for who has a cluster only
-
-    return submission(home, name)
-
-
-def where_it_ran(home: Home, name: str, way: Way) -> Way:
-    """Return the way with the address and the tracking server of the search's last job, where it says none."""
-    before = last_job(home, name)
-    if before is None or way.inline:
-        return way
-    return replace(way, address=way.address or before.address, tracking_uri=way.tracking_uri or before.tracking)
-
-
-def known_space(home: Home, name: str) -> Space:
-    """Return the space of a search: its journal's, or its job's where that never began."""
-    from search.record.history import space_of  # noqa: PLC0415
-
-    made = last_job(home, name)
-    return made.restored() if made and name not in home.names() else space_of(home.history(name))
 
 
 def _finished(space: Space, name: str, home: Home) -> bool:

@@ -32,6 +32,7 @@ from search.record.journal import now
 from search.run.resources import require_fit
 from search.show.status import running
 from search.space.file import stored_space
+from search.space.objects import values_of
 from search.space.space import Space
 
 BEGIN_SECONDS = 300.0  # a head may have to start, and its nodes to answer
@@ -112,7 +113,7 @@ def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str 
         shared_paths(space.config(space.reference()))
         made = Submission(
             id=f"fgsearch-{name}-{secrets.token_hex(4)}", address=jobs.address, name=space.name,
-            question=space.question, space=_whole(space), code=versions()["fgsearch"],
+            question=space.question, space=values_of(space), code=versions()["fgsearch"],
             tracking=tracking_uri and without_password(tracking_uri),
         )
         words = ["cluster", "drive", name, "--home", str(home.path)]
@@ -205,7 +206,7 @@ def _goes_on(jobs: Jobs, id_: str, journal: Path) -> bool:
 
 
 def _require_the_same(before: Submission, space: Space, name: str) -> None:
-    if before.space != json.loads(json.dumps(_whole(space))):
+    if before.space != json.loads(json.dumps(values_of(space))):
         said = f"search '{name}' runs already, as {before.id}, with other settings or another number of trials"
         raise InputError(f"{said}; wait for its end, or: fgsearch stop {name}")
 
@@ -218,10 +219,6 @@ def shared_paths(config: TrialConfig) -> tuple[str, ...]:
         if path and not Path(path).is_absolute():
             raise InputError(f"{setting}: {path!r} starts from this folder; on a cluster write the whole path")
     return tuple(path for path in named.values() if path)
-
-
-def _whole(space: Space) -> dict[str, Any]:
-    return {**space.document(), "search": space.search.model_dump(mode="json")}
 
 
 def _environment_login() -> dict[str, str]:

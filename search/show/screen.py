@@ -85,7 +85,7 @@ class Screen:
         self._shown = (-1, console.size)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._console.is_dumb_terminal:  # there, nothing can be drawn over
+        if (self._console.is_terminal and not self._console.is_dumb_terminal) or self._console.is_jupyter:
             self._live = Live(self.view(), console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         return self

@@ -29,18 +29,19 @@ DRAWS = 256  # configurations drawn by `check` to find combinations that cannot 
 
 def read_space(path: Path, overrides: Iterable[str] = ()) -> Space:
     """Return the search a file describes with `overrides` ("key=value"); raises Problems naming every wrong line."""
-    document = _override(read_document(path), overrides)
-    space = _assemble(path.stem, document)
-    _try_out(space, document)
+    document = override(read_document(path), map(read_set, overrides))
+    space = assemble(path.stem, document)
+    try_out(space, document)
     return space
 
 
 def stored_space(name: str, question: str, values: dict[str, Any]) -> Space:
     """Return the space that `Space.document` was taken of."""
-    return _assemble(name, Document(f"journal of search '{name}'", values, {}, question))  # of which it is line 1
+    return assemble(name, Document(f"journal of search '{name}'", values, {(): 1}, question))
 
 
-def _assemble(name: str, document: Document) -> Space:
+def assemble(name: str, document: Document) -> Space:
+    """Return the space that a document describes; raises Problems naming every mistake."""
     problems = [
         f"{document.where(key)}: '{key}' is not a part of a space file; it has {', '.join(PARTS)}{_near(key, PARTS)}"
         for key in document.values
@@ -78,11 +79,11 @@ def _rows(document: Document, problems: list[str]) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _override(document: Document, overrides: Iterable[str]) -> Document:
+def override(document: Document, settings: Iterable[tuple[str, Any]]) -> Document:
+    """Return a document with settings put in place of its own: fixed ones, or `search.` ones."""
     values = {**{part: {} for part in PARTS}, **document.values}
     lines = dict(document.lines)
-    for text in overrides:
-        name, value = read_set(text)
+    for name, value in settings:
         part, keys = ("search", tuple(name.split(".")[1:])) if name.startswith("search.") else ("fixed", (name,))
         values[part] = _put(values[part], keys, value)
         lines[part, *keys] = 0
@@ -195,11 +196,11 @@ def _refusal(where: str, name: str, value: object) -> list[str]:
         require_setting(name)
         TrialConfig.from_settings({name: value})
     except SettingError as error:
-        return [] if "would be ignored" in str(error) else [f"{where}: {error}"]  # judged with the rest, in _try_out
+        return [] if "would be ignored" in str(error) else [f"{where}: {error}"]  # judged with the rest, in try_out
     return []
 
 
-def _try_out(space: Space, document: Document) -> None:
+def try_out(space: Space, document: Document) -> None:
     """Build the reference, the start points and some draws, so that no trial fails for its settings later."""
     random = Random(0)  # noqa: S311 not a secret
     for point in space.search.start:

@@ -25,7 +25,9 @@ class Document:
     remark: str  # the comment that opens the file: the question it asks
 
     def where(self, *keys: str) -> str:
-        """Return `file:line` of a key, or of the nearest one above it."""
+        """Return `file:line` of a key, or of the nearest one above it; of what is no file, its name."""
+        if not self.lines:
+            return self.path
         while keys and keys not in self.lines:
             keys = keys[:-1]
         line = self.lines.get(keys, 1)

@@ -12,10 +12,10 @@ from search.errors import InputError
 from search.record.history import History, space_of
 from search.record.home import Home, cache_here
 from search.record.journal import Failed, Journal, Launched, Lost, Opened
-from search.run.begin import Way
 from search.run.follow import line
 from search.run.submit import BEGAN, Submission, _goes_on, shared_paths, submission
 from search.run.tune_hooks import verdict
+from search.run.way import Way
 from search.space.file import read_space
 from tests.search.conftest import SPACES
 
