@@ -25,7 +25,7 @@ import psutil
 from matplotlib.figure import Figure
 from scipy.stats import theilslopes
 
-from tests.search.test_search import FGSEARCH, SPACE
+from tests.lab import FGSEARCH, SPACE
 
 MOST_A_JOB = 30e3        # bytes of driver memory
 FLAT = 0.05              # share of its memory by which a worker may grow over the second half

@@ -12,7 +12,7 @@ import pytest
 from cluster.private import ensure_ray_token
 from search.record.history import load
 from tests.chaos.proxy import Proxy
-from tests.search.test_search import Lab
+from tests.lab import Lab
 
 PLANTED = "planted-secret-4711"
 pytestmark = pytest.mark.slow

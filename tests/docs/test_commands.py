@@ -11,7 +11,7 @@ import pytest
 
 from search.space.file import read_space
 from tests.docs.shown import PAGES, ROOT, Shown, examples, parse, shown
-from tests.search.test_search import FGSEARCH, SPACE
+from tests.lab import FGSEARCH, SPACE
 
 NOT_RUN = {     # what is shown and not run here: why, or which tests run its like
     r"cluster |.*--address|.*--follow|resume|extend|stop|\w+ tiny\b": "tests/search/test_cluster.py, on nodes of its own",

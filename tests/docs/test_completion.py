@@ -6,8 +6,8 @@ from pathlib import Path
 
 from search.record.home import Home
 from search.space.file import read_space
+from tests.lab import FGSEARCH
 from tests.search.made_search import MadeSearch
-from tests.search.test_search import FGSEARCH
 
 ROOT = Path(__file__).parents[2]
 PRESSES = {

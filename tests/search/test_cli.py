@@ -19,8 +19,8 @@ from search.decide.dispatch import Dispatcher
 from search.record.journal import Journal, Launched, Opened
 from search.space.file import read_space
 from search.tracking.browse import show_pages
+from tests.lab import SPACE
 from tests.search.conftest import SPACES, run_to_end
-from tests.search.test_search import SPACE
 
 CUB = SPACE.replace("data.dataset: finches", "data.dataset: cub\n  data.root: birds").replace("  data.finches_per_species: 8\n", "")
 FOLDERS = CUB.replace("dataset: cub", "dataset: folders").replace("patches: parts", "patches: peaks")

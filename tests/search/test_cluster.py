@@ -21,7 +21,7 @@ import pytest
 
 from search.record.history import load
 from search.record.journal import Lost, Reissued, read
-from tests.search.test_search import Lab
+from tests.lab import Lab
 
 pytestmark = pytest.mark.slow
 SECRET = "kiwi-under-the-fern"

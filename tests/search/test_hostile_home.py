@@ -39,7 +39,7 @@ from search.space.file import read_space
 from search.tracking.store import Store
 from tests.chaos.stage import family, words
 from tests.fgmodel.test_prepare import FINCHES
-from tests.search.test_search import Lab
+from tests.lab import Lab
 
 CONFIG = TrialConfig.from_settings(FINCHES | {"model.freeze_backbones": True})
 

@@ -19,8 +19,8 @@ from search.tracking.pages import BY_EPOCH, BY_STEP, CURVES, HEATMAPS, list_path
 from search.tracking.rows import search_id
 from search.tracking.store import Store
 from search.tracking.tracker import replay
+from tests.lab import FGSEARCH, SPACE
 from tests.search.browsed import browsed
-from tests.search.test_search import FGSEARCH, SPACE
 
 pytestmark = pytest.mark.slow
 

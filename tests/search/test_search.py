@@ -1,17 +1,19 @@
-"""Real searches of the real model on drawn birds, through the command line: Ray, Optuna, MLflow, the disk and signals."""
+"""Real searches of the real model on drawn birds, through the command line: Ray, Optuna, MLflow, the disk and signals.
+
+`lab.run` trains in this process, `lab.program` and `lab.start` on Ray as a user's command does: where Ray, a start or a
+kill is what is tested. The undisturbed search, `whole`, ran on Ray.
+"""
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 import urllib.request
-from pathlib import Path
+from collections.abc import Iterator
 from random import Random
 
 import psutil
@@ -20,101 +22,25 @@ from safetensors import safe_open
 
 from search.record.history import load
 from search.record.journal import OpenedTest, read
+from tests.lab import Lab
 from tests.search.test_dispatch import decisions, reports
 
-FGSEARCH = str(Path(sys.executable).with_name("fgsearch"))
-SPACE = """\
-# Which loss weights suit a dozen drawn finches at a glance?
-fixed:
-  data.dataset: finches
-  data.finches_per_species: 8
-  data.frame_size: 96
-  data.image_size: 64
-  data.patch_size: 64
-  data.patches: parts
-  data.patches_per_image: 2
-  data.validation: 0.34
-  model.global_backbone: efficientnet_lite0
-  model.local_backbone: efficientnet_lite0
-  model.freeze_backbones: true
-  model.hidden_size: 32
-  optim.schedule: cosine
-tune:
-  loss.lambda_rank: {low: 0.0, high: 2.0}
-  loss.lambda_local: {low: 0.5, high: 2.0}
-  loss.margin: {low: 0.0, high: 1.0, when: {loss.lambda_rank: "> 0"}}
-  model.time_steps: {low: 1, high: 4}
-  optim.lr_global: {low: 1.0e-3, high: 0.1, log: true}
-  optim.lr_local: {low: 1.0e-2, high: 0.3, log: true}
-search: {trials: 6, epochs: 4, rungs: [1, 2, 4], workers: 1, sampler: {name: tpe, seed: 3}}
-"""
 pytestmark = pytest.mark.slow
-
-
-class Lab:
-    """A folder with a space file and a home."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes: list[subprocess.Popen] = []
-        folder.mkdir(exist_ok=True)
-        (folder / "tiny.yaml").write_text(SPACE)
-        self.journal = folder / "fgsearch-home" / "searches" / "tiny" / "journal.jsonl"
-        self.database = folder / "fgsearch-home" / "mlflow.db"
-
-    def start(self, *words: str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [FGSEARCH, *words], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "COLUMNS": "160"}, start_new_session=True,
-        )
-        self.processes.append(process)
-        return process
-
-    def end(self) -> None:
-        """Leave no process of a failed test behind."""
-        for process in self.processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-
-    def run(self, *words: str, status: int = 0) -> str:
-        process = self.start(*words)
-        said, _ = process.communicate()
-        assert process.returncode == status, said
-        assert "Traceback" not in said
-        return said
-
-    def wait_for_reports(self, process: subprocess.Popen, count: int) -> None:
-        while process.poll() is None and (not self.journal.exists() or self.journal.read_text().count('"reported"') < count):
-            time.sleep(0.02)
-
-    def rows(self) -> list[tuple]:
-        """Return every metric row of MLflow with its run's trial."""
-        with sqlite3.connect(self.database) as database:
-            query = (
-                "select t.value, m.key, m.step, m.timestamp, m.value from metrics m join tags t on t.run_uuid = m.run_uuid "
-                "and t.key = 'fgsearch.trial'"
-            )
-            return database.execute(query).fetchall()
-
-    def runs(self) -> list[tuple]:
-        with sqlite3.connect(self.database) as database:
-            return database.execute("select r.status, t.value from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'fgsearch.kind'").fetchall()
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory) -> Lab:
     """An undisturbed search."""
     lab = Lab(tmp_path_factory.mktemp("whole"))
-    lab.said = lab.run("launch", "tiny.yaml")
+    lab.said = lab.program("launch", "tiny.yaml")
     return lab
 
 
 @pytest.fixture
-def lab(tmp_path, whole) -> Lab:
+def lab(tmp_path, whole) -> Iterator[Lab]:
     """A fresh home that shares nothing with the undisturbed search but what is computed once."""
     lab = Lab(tmp_path / "lab")
-    shutil.copytree(whole.folder / "fgsearch-home" / "cache", lab.folder / "fgsearch-home" / "cache")
+    lab.share(whole)
     yield lab
     lab.end()
 
@@ -199,15 +125,15 @@ def test_a_retrain_refuses_a_bundle_changed_by_hand(whole) -> None:
     assert "'loss.margn' is not a setting; did you mean 'loss.margin'?" in whole.run("retrain", "mine.yaml", status=2)
 
 
-def test_the_same_seed_and_one_worker_give_the_same_numbers(lab, whole) -> None:
+def test_the_same_seed_gives_the_same_numbers_in_this_process_as_on_ray_with_one_worker(lab, whole) -> None:
     lab.run("launch", "tiny.yaml")
     assert decisions(lab.journal) == decisions(whole.journal)
     assert reports(load(lab.journal)) == reports(load(whole.journal))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_search_killed_at_a_random_moment_and_relaunched_ends_as_the_undisturbed_one(seed, lab, whole) -> None:
-    process = lab.start("launch", "tiny.yaml")
+@pytest.mark.parametrize(("seed", "executor"), [pytest.param(0, [], id="on Ray"), pytest.param(1, ["--inline"], id="in process")])
+def test_a_search_killed_at_a_random_moment_and_relaunched_ends_as_the_undisturbed_one(seed, executor, lab, whole) -> None:
+    process = lab.start("launch", "tiny.yaml", *executor)
     lab.wait_for_reports(process, Random(seed).randint(1, 12))
     family = psutil.Process(process.pid).children(recursive=True)
     for member in [psutil.Process(process.pid), *family]:
@@ -249,7 +175,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(lab, whole) -> None:
 
 
 def test_a_running_search_refuses_a_second_driver_and_obeys_stop(lab) -> None:
-    process = lab.start("launch", "tiny.yaml", "--trials", "200")
+    process = lab.start("launch", "tiny.yaml", "--trials", "200", "--inline")
     lab.wait_for_reports(process, 1)
     assert "another process is running this search" in lab.run("launch", "tiny.yaml", status=2)
     assert json.loads(lab.run("status", "tiny", "--json"))["state"] == "running"
@@ -274,9 +200,10 @@ def test_a_name_taken_by_another_space_is_refused(whole) -> None:
     assert said.strip() == "search 'tiny' belongs to another space: fixed.optim.batch_size was absent, is 8; choose another --name"
 
 
-def test_a_trial_that_diverges_is_a_failed_trial_with_its_reason(lab) -> None:
+@pytest.mark.parametrize("run", [pytest.param(Lab.program, id="on Ray"), pytest.param(Lab.run, id="in process")])
+def test_a_trial_that_diverges_is_a_failed_trial_with_its_reason(run, lab) -> None:
     sets = ("--set", "optim.lr_global=10.0", "--set", "optim.lr_local=10.0", "--set", "optim.weight_decay=1.0", "--set", "optim.schedule=constant")  # w becomes -9 w a step
-    lab.run("launch", "tiny.yaml", "--name", "wild", "--trials", "2", "--set", "search.epochs=30", *sets)
+    run(lab, "launch", "tiny.yaml", "--name", "wild", "--trials", "2", "--set", "search.epochs=30", *sets)
     status = json.loads(lab.run("status", "wild", "--json"))
     assert all("not finite at epoch" in why for why in status["failures"].values())
     assert status["failures"]
@@ -341,7 +268,7 @@ def test_every_sampler_runs_a_whole_search(sampler, lab) -> None:
 def test_a_search_that_trains_end_to_end_stops_when_asked_and_goes_on(lab) -> None:
     sets = ["model.freeze_backbones=false", "search.epochs=4", "search.rungs=[2]", "optim.batch_size=16", "optim.lr_local=0.01", "optim.lr_global=0.01"]
     words = ("launch", "tiny.yaml", "--trials", "2", *(w for s in sets for w in ("--set", s)))
-    process = lab.start(*words)
+    process = lab.start(*words, "--inline")
     lab.wait_for_reports(process, 1)
     assert "stopped" in lab.run("stop", "tiny")
     said, _ = process.communicate()

@@ -16,8 +16,8 @@ from search.space.file import read_space
 from search.studies.curves import curves_figure
 from search.studies.run_study import run_study
 from search.studies.study import Row, _claim, _verdict, find_study, mcnemar, on_data, only, read_study
+from tests.lab import Lab
 from tests.search.conftest import SPACES
-from tests.search.test_search import Lab
 
 STUDIES = sorted((SPACES / "thesis").glob("*.yaml"))
 TINY = {

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from search.record.history import load
-from tests.search.test_search import Lab
+from tests.lab import Lab
 
 COUNTING = """
 import json, os, sys, weakref
