@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
 
 from search.console import open_console
@@ -24,7 +25,7 @@ from search.record.home import Home
 from search.run.begin import begin
 from search.run.last_job import is_active, known_space, last_job, stop, where_it_ran
 from search.run.way import Way
-from search.show.status import summary
+from search.show.status import running, summary
 from search.space.file import read_space
 from search.space.objects import as_yaml, with_settings
 from search.space.space import Space
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 State = Literal["running", "complete", "stopped", "budget", "interrupted", "submitted"]
 BEGIN_SECONDS = 60.0  # in which a process that was started writes its first line
 POLL_SECONDS = 0.2
+STOPPED = 130  # the status of a search that was asked to stop
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ class Search:
     def state(self) -> State:
         """Where it stands."""
         place = self._home
-        if self.name not in place.names():
-            return "submitted"
+        if self.name not in place.names():  # nothing is written yet: the data are being prepared, or its job waits
+            return "running" if is_active(place, self.name) else "submitted"
         state: State = summary(place, self.name)["state"]
         return state
 
@@ -109,10 +111,11 @@ class Search:
         """Return a row a trial, by number: state, epochs, the metrics of its last epoch, what was tuned."""
         import pandas as pd  # noqa: PLC0415 half a second
 
-        history, space = self._history(), self.space
+        history = self._history()
+        last = self.space.search.epochs if history.trials else 0
         rows = [
             {
-                "trial": trial.number, "state": history.state(trial, space.search.epochs), "by": trial.by,
+                "trial": trial.number, "state": history.state(trial, last), "by": trial.by,
                 "repeats": trial.repeats, "rung": trial.rung, "epochs": trial.epoch, "seconds": trial.seconds,
                 "failure": trial.failure, **trial.reports.get(trial.epoch, {}), **trial.settings,
             }
@@ -135,9 +138,10 @@ class Search:
         """Return the race's winner once it is over, else the leader; None before any trial has finished a rung."""
         from search.decide import race  # noqa: PLC0415 scipy and Optuna are not needed to launch
 
-        history, space = self._history(), self.space
-        trial = race.best(space.search, history)
-        if trial is None:
+        history = self._history()
+        space = self.space if history.trials else None
+        trial = race.best(space.search, history) if space else None
+        if space is None or trial is None:
             return None
         raced = next((c for c in race.confirmed(space.search, history) if c.trial is trial), None)
         mean, sd = (raced.mean, raced.sd) if raced else (None, None)
@@ -211,7 +215,7 @@ class Search:
         return self._home.search(self.name) / "driver.log"
 
     def _history(self) -> History:
-        return self._home.history(self.name)
+        return self._home.history(self.name) if self.name in self._home.names() else History()
 
     def _go_on(self, space: Space, *, inline: bool, blocking: bool) -> "Search":
         way = where_it_ran(self._home, self.name, Way(inline=inline))
@@ -223,7 +227,9 @@ class Search:
 
     def _start(self, space: Space, way: Way) -> None:
         """Launch in a process of its own and return once it has begun; raises InputError with what it said if not."""
-        folder = self._home.search(self.name)
+        folder, journal = self._home.search(self.name), self._home.journal(self.name)
+        if journal.exists() and running(journal):
+            raise InputError(f"{journal}: another process is running this search; stop it first")
         file, said = folder / f"{space.name}.yaml", self._log
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -235,10 +241,16 @@ class Search:
         words += ["--inline"] if way.inline else []
         with log:
             child = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 this program
-        patience = time.monotonic() + BEGIN_SECONDS
-        while self.name not in self._home.names() and time.monotonic() < patience:
-            if child.poll():
-                raise InputError(said.read_text().strip() or f"{self.name}: ended without a word")
+        Thread(target=child.wait, daemon=True).start()  # it ends as it likes, and leaves no zombie
+        self._until_it_runs(child)
+
+    def _until_it_runs(self, child: "subprocess.Popen[bytes]") -> None:
+        journal, patience = self._home.journal(self.name), time.monotonic() + BEGIN_SECONDS
+        while time.monotonic() < patience and not (journal.exists() and running(journal)):
+            if child.poll() is not None:
+                if child.returncode not in (0, STOPPED):
+                    raise InputError(self._log.read_text().strip() or f"{self.name}: ended without a word")
+                return  # it was complete already
             time.sleep(POLL_SECONDS)
 
 

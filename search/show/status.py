@@ -60,9 +60,9 @@ def summary(home: Home, name: str) -> dict[str, Any]:
 
 def stop(home: Home, name: str) -> bool:
     """Ask a running search to stop and wait until it has; False when it was not running."""
-    home.history(name)
     journal, flag = home.journal(name), home.stop_flag(name)
-    if not running(journal):
+    if not journal.exists() or not running(journal):
+        home.history(name)  # says so where there is none
         return False
     flag.touch()
     patience = time.monotonic() + STOP_SECONDS

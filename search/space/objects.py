@@ -23,8 +23,8 @@ class Range:
 
     def document(self) -> dict[str, Any]:
         """Return the range as a space file gives it."""
-        given = {"low": self.low, "high": self.high, "log": self.log, "step": self.step, "when": dict(self.when)}
-        return {key: value for key, value in given.items() if value not in (False, None, {})}
+        rest = {"log": self.log, "step": self.step, "when": dict(self.when)}
+        return {"low": self.low, "high": self.high, **{key: value for key, value in rest.items() if value}}
 
 
 def space_of(
