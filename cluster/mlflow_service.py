@@ -31,6 +31,7 @@ from cluster.private import read_private, secret, without_password, write_privat
 from cluster.server import Away, Server
 from cluster.service_settings import Settings, login_lines
 from fgmodel.errors import InputError
+from fgmodel.frozen import mistakes
 
 ADMINISTRATOR = "admin"
 SECONDS_TO_START = 300  # 12 s on two quiet cores; minutes on busy ones
@@ -78,7 +79,7 @@ class Services:
         except FileNotFoundError:
             raise InputError(f"{self.folder}: no services yet; begin with: fgsearch services up") from None
         except ValidationError as error:
-            raise InputError(f"{file}: {error.errors()[0]['msg']}; delete it and run: fgsearch services up") from None
+            raise InputError(f"{file}: {mistakes(error)[0].said}; delete it and run: fgsearch services up") from None
 
     def up(self, given: Mapping[str, Any]) -> bool:
         """Have the services run as asked, started or restarted where needed; returns whether anything had to be.

@@ -25,9 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from fgmodel import atomic
+from fgmodel.frozen import Frozen
 from search.errors import InputError, writing
 from search.export.bundle import Bundle, as_yaml, bundle_of, write_bundle
 from search.space.yaml_lines import document_of
@@ -46,10 +47,9 @@ _BROKEN = (
 )
 
 
-class Image(BaseModel):
+class Image(Frozen):
     """A line of images.jsonl."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     image: str
     label: str
     part: Literal["train", "test"]

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from fgmodel.frozen import Frozen, mistakes
 from search.errors import JournalError
 
 FORMAT = 1
@@ -29,8 +30,7 @@ def now() -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Fact(Frozen, allow_inf_nan=False):
     at: AwareDatetime = Field(default_factory=now)
 
 
@@ -56,7 +56,7 @@ class Launched(_Fact):
     version: str
     commit: str | None
     reference: dict[str, Any]  # trial 0's settings, every one
-    resources: dict[str, float] = {}  # of a trial; empty in journals from before they were kept
+    resources: dict[str, float] = Field({})  # of a trial; empty in journals from before they were kept
     hours: float | None = None
     retries: int | None = None
     nodes: tuple[str, ...] = ()  # of a cluster, when the driver began
@@ -277,7 +277,7 @@ class Reader:
                 raise ValueError("it has no time")  # noqa: TRY301 said below with the others
             fact = _FACT.validate_python(told)
         except ValueError as error:
-            what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            what = mistakes(error)[0].said if isinstance(error, ValidationError) else error
             raise JournalError(f"{self.path}:{self._line}: is not a line of a search's journal: {what}") from None
         if (self._line == 1) != isinstance(fact, Opened):
             raise JournalError(f"{self.path}:{self._line}: a journal opens with one 'opened' line, and has no other")

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from rich.console import Console
 
 from cluster.connect import Connection
@@ -26,6 +26,7 @@ from cluster.private import without_password, write_private
 from cluster.probe import Question, ask, differences, versions
 from fgmodel.config import TrialConfig
 from fgmodel.extraction import EXTRACTORS
+from fgmodel.frozen import Frozen, mistakes
 from search.errors import InputError, writing
 from search.record.home import Home
 from search.record.journal import now
@@ -39,13 +40,12 @@ END_SECONDS = 30.0  # until Ray notices that a driver has ended
 POLL_SECONDS = 0.5
 BEGAN = "every node sees"  # the driver says so once nothing of the cluster can stop it any more
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-Record = TypeVar("Record", bound=BaseModel)
+Record = TypeVar("Record", bound=Frozen)
 
 
-class JobRecord(BaseModel):
+class JobRecord(Frozen):
     """A job that was submitted, as the folder of what it is for keeps it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
     address: str
     code: str  # of the machine it was submitted from
@@ -91,7 +91,7 @@ def record_of(path: Path, kind: type[Record]) -> Record | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise InputError(f"{path}: is not the record of a job: {error.errors()[0]['msg']}; delete it") from None
+        raise InputError(f"{path}: is not the record of a job: {mistakes(error)[0].said}; delete it") from None
 
 
 def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str | None, *, ship: bool) -> Submission:
