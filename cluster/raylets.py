@@ -22,6 +22,7 @@ from pathlib import Path
 from cluster.errors import ClusterError
 from cluster.private import folder_of_sockets
 from cluster.token import token_path, write_token
+from fgmodel import atomic
 
 START_SECONDS = 120.0  # a quiet machine takes 6
 END_SECONDS = 15.0
@@ -220,9 +221,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, there: Raylets) -> None:
-    unfinished = _state(folder).with_suffix(".part")
-    unfinished.write_text(json.dumps(asdict(there), indent=1))
-    unfinished.replace(_state(folder))
+    atomic.write(_state(folder), json.dumps(asdict(there), indent=1).encode())
 
 
 def _state(folder: Path) -> Path:

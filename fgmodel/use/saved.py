@@ -79,7 +79,7 @@ def save_model(
     for trunk in trunks.values():
         tensors |= {f"trunk/{trunk.model.weights_id}/{n}": value for n, value in trunk.model.state_dict().items()}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    atomic.write(path, lambda file: file.write(save(plain, {"model": about.model_dump_json()})))
+    atomic.write(path, save(plain, {"model": about.model_dump_json()}))
     return about
 
 

@@ -1,6 +1,5 @@
 """The bundle: an exported configuration with everything needed to repeat it, as a file people can read."""
 
-import os
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from fgmodel.atomic import whole
 from fgmodel.config import DEFAULTS, TrialConfig
 from fgmodel.frozen import Frozen, Wrong, mistakes
 from search.errors import InputError, Problems, SettingError, writing
@@ -104,16 +104,8 @@ def packages() -> dict[str, str]:
 
 def write_bundle(bundle: Bundle, path: Path) -> None:
     """Write `bundle` as YAML that opens with how to use it; a file cut short never replaces a whole one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(as_yaml(bundle, path.name))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(path), whole(path) as file:
+        file.write(as_yaml(bundle, path.name).encode())
 
 
 def as_yaml(bundle: Bundle, name: str) -> str:

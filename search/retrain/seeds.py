@@ -77,7 +77,7 @@ class Unfinished:
             if before is not None:
                 console.print(f"begun before, not gone on with: {_why(before, here)}", soft_wrap=True)
             shutil.rmtree(self.folder, ignore_errors=True)
-            atomic.write(path, lambda file: file.write(json.dumps(mine, indent=1).encode()))
+            atomic.write(path, json.dumps(mine, indent=1).encode())
 
     def opening(self, fact: OpenedTest) -> OpenedTest:
         """Return the opening of the test split that this retrain decided on before it was killed, else `fact`, kept."""
@@ -88,7 +88,7 @@ class Unfinished:
                 return kept
         except (FileNotFoundError, ValidationError):
             pass  # not decided yet
-        atomic.write(path, lambda file: file.write(fact.model_dump_json().encode()))
+        atomic.write(path, fact.model_dump_json().encode())
         return fact
 
     def end(self) -> None:

@@ -24,6 +24,7 @@ from cluster.connect import Connection
 from cluster.jobs import Jobs
 from cluster.private import without_password, write_private
 from cluster.probe import Question, ask, differences, versions
+from fgmodel import atomic
 from fgmodel.config import TrialConfig
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.frozen import Frozen, mistakes
@@ -179,8 +180,7 @@ def require_cluster(space: Space, name: str, home: Home, ray: Connection, consol
     """Raise ClusterError or InputError, naming the node, unless the cluster can run the search from this driver."""
     nodes, nonce, folder = ray.nodes(), secrets.token_hex(8), home.search(name) / "probe"
     require_fit(space, nodes)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "nonce").write_text(nonce)
+    atomic.write(folder / "nonce", nonce.encode())
     try:
         ask(nodes, Question(str(folder), nonce, shared_paths(space.config(space.reference()))))
     finally:

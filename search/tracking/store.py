@@ -137,7 +137,7 @@ class Store:
                 for path in sorted(folder.iterdir()):
                     if path.is_dir():
                         self._client.log_artifacts(run.id, str(path), path.name)
-                    elif path.name != without:
+                    elif path.name != without and not path.name.startswith("."):
                         self._client.log_artifact(run.id, str(path))
         except AwayError as error:
             raise RefusedError(f"artifacts: {error}") from None

@@ -67,7 +67,7 @@ def test_a_broken_line_is_named(text, line, tmp_path) -> None:
 def test_a_second_process_is_refused(tmp_path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path):
-        code = f"from search.journal import Journal; from pathlib import Path; Journal(Path({str(path)!r}))"
+        code = f"from search.record.journal import Journal; from pathlib import Path; Journal(Path({str(path)!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "another process is running this search" in done.stderr
 
