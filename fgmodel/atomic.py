@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from fgmodel.arrays import map_npy
 from fgmodel.errors import InputError, NoRoomError
+from fgmodel.lock import lock
 from fgmodel.progress import Progress, silent
 
 Compute: TypeAlias = Callable[[int, int], Iterable[np.ndarray]]
@@ -50,18 +51,17 @@ def building(path: Path, what: str, progress: Progress = silent) -> Iterator[boo
         return
     with _no_room(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(path.name + ".lock"))
-    while True:
+    mine = lock(path)
+    while not mine.is_locked:
         try:
             with _no_room(path):
-                lock.acquire(timeout=0.5)
-            break
+                mine.acquire(timeout=0.5)
         except Timeout:
             progress(f"{what}: another process is at it", 0, 1)
     try:
         yield not path.exists()
     finally:
-        lock.release()
+        mine.release()
 
 
 def write(path: Path, content: bytes | Callable[[IO[bytes]], object], *, private: bool = False) -> None:

@@ -156,7 +156,7 @@ def is_active(home: Home, name: str) -> bool:
     """Whether a driver runs or a job waits for one."""
     from search.show.status import running
 
-    if home.journal(name).exists() and running(home.journal(name)):
+    if running(home.journal(name)):
         return True
     found = job_state(home, name)
     return found is not None and found[1] in ("PENDING", "RUNNING")

@@ -4,7 +4,6 @@ Everything else (Optuna's study, the rungs, MLflow, the status page) is a projec
 never restored from a pickle. A line cut short by a crash is dropped when read; a broken line anywhere else is an error.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from fgmodel.frozen import Frozen, mistakes
+from fgmodel.lock import flocked, hold
 from search.errors import JournalError
 
 FORMAT = 1
@@ -196,12 +196,15 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        refusal = JournalError(f"{path}: another process is running this search; stop it first")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if flocked(path):  # by an older version, which locked the journal itself
+                raise refusal
+            self._alone = hold(path, refusal)
             self._file = path.open("ab+")
         except OSError as error:
             raise JournalError(f"{path}: cannot be opened for writing: {error.strerror}") from None
-        self._lock()
         self._drop_torn_line()
 
     def append(self, fact: Fact) -> Fact:
@@ -223,6 +226,8 @@ class Journal:
             self._file.close()
         except OSError as error:  # the rest of a line that a full disk refused
             raise JournalError(f"{self.path}: cannot be closed: {error.strerror}") from None
+        finally:
+            self._alone.lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -231,13 +236,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise JournalError(f"{self.path}: another process is running this search; stop it first") from None
 
     def _drop_torn_line(self) -> None:
         self._file.seek(0)

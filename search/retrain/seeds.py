@@ -20,15 +20,15 @@ from rich.progress import Progress
 
 from fgmodel import atomic
 from fgmodel.config import TrialConfig
+from fgmodel.lock import hold
 from fgmodel.trial_data import TrialData
 from search.decide.dispatch import Dispatcher
 from search.decide.forecast import spoken
-from search.errors import InputError
+from search.errors import InputError, writing
 from search.export.environment import Environment, differences
 from search.record.history import History, Trial, load
 from search.record.home import Home
 from search.record.journal import Journal, OpenedTest
-from search.record.lock import alone
 from search.run.drive import drive
 from search.run.executor import Executor
 from search.run.launch import open_search
@@ -100,7 +100,11 @@ class Unfinished:
 def unfinished(home: Home, model: str) -> Iterator[Unfinished]:
     """Give what the retrain of a model keeps; raises InputError while another process is at it."""
     kept = Unfinished(Home(home.path, SHELF), model)
-    with alone(kept.folder, "another process is retraining this model; wait for its end"):
+    refusal = InputError(f"{kept.folder}: another process is retraining this model; wait for its end")
+    with writing(kept.folder):
+        kept.folder.parent.mkdir(parents=True, exist_ok=True)
+        alone = hold(kept.folder, refusal)
+    with alone:
         yield kept
 
 

@@ -5,14 +5,12 @@ moment until the driver reads it the login to MLflow, in a file that only its ow
 Ray's own records hold more than the name.
 """
 
-import fcntl
 import json
 import os
 import secrets
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +26,7 @@ from fgmodel import atomic
 from fgmodel.config import TrialConfig
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.frozen import Frozen, mistakes
+from fgmodel.lock import lock
 from search.errors import InputError, writing
 from search.record.home import Home
 from search.record.journal import now
@@ -102,12 +101,13 @@ def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str 
     knows, the cluster does not answer, or another driver has the search.
     """
     jobs = Jobs(address)
-    with _one_at_a_time(home, name):
+    home.search(name).mkdir(parents=True, exist_ok=True)
+    with lock(home.search(name) / "submit"):
         before = submission(home, name)
         if before and before.address == jobs.address and _goes_on(jobs, before.id, home.journal(name)):
             _require_the_same(before, space, name)
             return before
-        if home.journal(name).exists() and running(home.journal(name)):
+        if running(home.journal(name)):
             raise InputError(f"{home.journal(name)}: another process is running this search; stop it first")
         require_fit(space, jobs.nodes())
         shared_paths(space.config(space.reference()))
@@ -196,7 +196,7 @@ def _goes_on(jobs: Jobs, id_: str, journal: Path) -> bool:
     """Whether a search's job waits or runs; of a driver that was just killed Ray says for a while that it does."""
     patience = time.monotonic() + END_SECONDS
     while jobs.active(id_):
-        if BEGAN not in jobs.logs(id_) or (journal.exists() and running(journal)):
+        if BEGAN not in jobs.logs(id_) or running(journal):
             return True
         if time.monotonic() > patience:
             return False
@@ -232,15 +232,6 @@ def packages() -> list[str]:
     """Return the folders of the code that travels with a job."""
     here = Path(__file__).parents[2]
     return [str(here / part) for part in ("search", "fgmodel", "cluster")]
-
-
-@contextmanager
-def _one_at_a_time(home: Home, name: str) -> Iterator[None]:
-    folder = home.search(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "submit.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def keep(path: Path, text: str) -> None:
