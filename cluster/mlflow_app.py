@@ -10,9 +10,10 @@ import os
 from pathlib import Path
 
 from fastapi import FastAPI
-from filelock import FileLock
 from mlflow.server import app as flask_app
 from mlflow.server.fastapi_app import app
+
+from fgmodel.lock import lock
 
 SHUT = "<script>try { localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true') } catch {}</script>"
 
@@ -23,8 +24,7 @@ def with_login() -> FastAPI:
     """Return the server that asks for a password, as `--app-name basic-auth` does."""
     from mlflow.server.auth import create_app  # noqa: PLC0415 it reads a configuration that only this server has
 
-    one_by_one = Path(os.environ["MLFLOW_AUTH_CONFIG_PATH"]).with_suffix(".lock")  # else each worker makes the tables
-    with FileLock(one_by_one):
+    with lock(Path(os.environ["MLFLOW_AUTH_CONFIG_PATH"])):  # else each worker makes the tables
         asking: FastAPI = create_app(flask_app)
     return asking
 

@@ -14,15 +14,13 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import sqlalchemy
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from cluster.daemon import Daemon
@@ -30,10 +28,12 @@ from cluster.postgres import Postgres
 from cluster.private import read_private, secret, without_password, write_private
 from cluster.server import Away, Server
 from cluster.service_settings import Settings, login_lines
-from fgmodel.errors import InputError
+from fgmodel.errors import InputError, writing
+from fgmodel.frozen import mistakes
+from fgmodel.lock import Held, hold
 
 ADMINISTRATOR = "admin"
-SECONDS_TO_START = 300  # 12 s on two quiet cores; minutes on busy ones
+SECONDS_TO_START = 300.0  # 12 s on two quiet cores; minutes on busy ones
 DEFAULT_PERMISSION = "READ"  # of whoever has a login; writing is granted by experiment
 SECONDS_KNOWN = 60           # checking a password costs 0.1 s of a core, each call anew; who is removed stays a minute
 _AUTH = """\
@@ -78,7 +78,7 @@ class Services:
         except FileNotFoundError:
             raise InputError(f"{self.folder}: no services yet; begin with: fgsearch services up") from None
         except ValidationError as error:
-            raise InputError(f"{file}: {error.errors()[0]['msg']}; delete it and run: fgsearch services up") from None
+            raise InputError(f"{file}: {mistakes(error)[0].said}; delete it and run: fgsearch services up") from None
 
     def up(self, given: Mapping[str, Any]) -> bool:
         """Have the services run as asked, started or restarted where needed; returns whether anything had to be.
@@ -127,18 +127,12 @@ class Services:
     def _words(self) -> dict[str, str]:
         return dict(line.split("=", 1) for line in read_private(self.credentials).splitlines() if "=" in line)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        try:
+    def _alone(self) -> Held:
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.folder.chmod(0o700 if os.getuid() else 0o711)  # root's PostgreSQL runs as another user, who must pass
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be written: {error.strerror}") from None
-        try:
-            with FileLock(self.folder / "lock", timeout=SECONDS_TO_START):
-                yield
-        except Timeout:
-            raise InputError(f"{self.folder}: another process is starting or ending the services") from None
+        refusal = InputError(f"{self.folder}: another process is starting or ending the services")
+        return hold(self.folder / "services", refusal, SECONDS_TO_START)
 
     def _settle(self, given: Mapping[str, Any]) -> Settings:
         """Return what to run: what is given over what ran last, over the defaults."""
@@ -234,7 +228,7 @@ class Services:
             if self._mlflow.leader() is None:
                 raise InputError(f"MLflow's server ended: {self._mlflow.last_words()} ({self._mlflow.log})")
             if time.monotonic() > until:
-                raise InputError(f"MLflow's server does not answer after {SECONDS_TO_START} s ({self._mlflow.log})")
+                raise InputError(f"MLflow's server does not answer after {SECONDS_TO_START:.0f} s ({self._mlflow.log})")
             time.sleep(0.2)
 
     def _require_closed(self, settings: Settings) -> None:

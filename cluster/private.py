@@ -7,6 +7,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from fgmodel import atomic
 from fgmodel.errors import InputError
 
 
@@ -17,17 +18,7 @@ def secret() -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file nobody else can read at any moment, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # made with mode 0600
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    atomic.write(path, text.encode(), private=True)
 
 
 def read_private(path: Path) -> str:

@@ -14,14 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cluster.errors import ClusterError
 from cluster.private import folder_of_sockets
 from cluster.token import token_path, write_token
+from fgmodel import atomic
+from fgmodel.lock import held, lock
 
 START_SECONDS = 120.0  # a quiet machine takes 6
 END_SECONDS = 15.0
@@ -64,7 +65,7 @@ def up(home: Path, cpus: list[int], gpus: list[int], port: int) -> Raylets:
     folder = home / "cluster"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     wanted = tuple(Member(f"node-{n}", c, g) for n, (c, g) in enumerate(zip(cpus, gpus, strict=True), 1))
-    with _alone(folder):
+    with lock(_state(folder)):
         write_token(home)
         there = status(home)
         if there is None or not there.members[0].alive:
@@ -95,7 +96,7 @@ def down(home: Path) -> bool:
     folder = home / "cluster"
     if not folder.exists():
         return False
-    with _alone(folder):
+    with lock(_state(folder)):
         there = status(home)
         _forget(folder, there)
         token_path(home).unlink(missing_ok=True)
@@ -131,7 +132,7 @@ def _started(folder: Path, there: Raylets, numbers: list[int], words: list[str])
 def _begun(folder: Path, there: Raylets, number: int, words: list[str]) -> Raylets:
     """Start one node, and note that it lives before anything can go wrong with it."""
     member = there.members[number]
-    log, lock = _log(folder, member), _lock(folder, member)
+    log, mine = _log(folder, member), _lock(folder, member)
     words = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, f"--node-name={member.name}",
         "--node-ip-address=127.0.0.1", f"--num-cpus={member.cpus}", f"--num-gpus={member.gpus}",
@@ -139,11 +140,11 @@ def _begun(folder: Path, there: Raylets, number: int, words: list[str]) -> Rayle
         f"--object-store-memory={_OBJECT_STORE_BYTES}", "--disable-usage-stats",
         "--dashboard-agent-listen-port=0",
     ]
-    with log.open("w") as said, lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # the node inherits it, its children do not: free when the node is gone
+    with log.open("w") as said, mine.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the node inherits it, its children do not; filelock's cannot be inherited
         process = subprocess.Popen(  # noqa: S603 Ray of our own environment
             words, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, env=_environment(folder.parent),
-            start_new_session=True, pass_fds=[held.fileno()],
+            start_new_session=True, pass_fds=[file.fileno()],
         )
     members = list(there.members)
     members[number] = replace(member, pid=process.pid, alive=True)
@@ -202,27 +203,11 @@ def _end(members: tuple[Member, ...], folder: Path) -> None:
 
 
 def _held(folder: Path, member: Member) -> bool:
-    try:
-        with _lock(folder, member).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return held(folder / member.name)
 
 
 def _write(folder: Path, there: Raylets) -> None:
-    unfinished = _state(folder).with_suffix(".part")
-    unfinished.write_text(json.dumps(asdict(there), indent=1))
-    unfinished.replace(_state(folder))
+    atomic.write(_state(folder), json.dumps(asdict(there), indent=1).encode())
 
 
 def _state(folder: Path) -> Path:

@@ -2,16 +2,14 @@
 
 import socket
 
-from pydantic import BaseModel, ConfigDict
+from fgmodel.frozen import Frozen
 
 LOOPBACK = "127.0.0.1"
 EVERY = ("0.0.0.0", "::")  # noqa: S104 compared with, not bound to
 
 
-class Settings(BaseModel):
+class Settings(Frozen):
     """What the services are to be; kept between starts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = LOOPBACK
     port: int = 5000

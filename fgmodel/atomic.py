@@ -1,6 +1,6 @@
 """Arrays and files on disk that several processes may build at once and any of them may be killed while building.
 
-A finished file has its final name and never changes; anything else never counts. One process builds at a time (a file
+A finished file has its final name; anything else never counts. One process builds at a time (a file
 lock, which the operating system releases when its holder dies), the others wait and then find the file.
 """
 
@@ -8,6 +8,7 @@ import contextlib
 import errno
 import math
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from fgmodel.arrays import map_npy
 from fgmodel.errors import InputError, NoRoomError
+from fgmodel.lock import lock
 from fgmodel.progress import Progress, silent
 
 Compute: TypeAlias = Callable[[int, int], Iterable[np.ndarray]]
@@ -49,31 +51,49 @@ def building(path: Path, what: str, progress: Progress = silent) -> Iterator[boo
         return
     with _no_room(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(path.name + ".lock"))
-    while True:
+    mine = lock(path)
+    while not mine.is_locked:
         try:
             with _no_room(path):
-                lock.acquire(timeout=0.5)
-            break
+                mine.acquire(timeout=0.5)
         except Timeout:
             progress(f"{what}: another process is at it", 0, 1)
     try:
         yield not path.exists()
     finally:
-        lock.release()
+        mine.release()
 
 
-def write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write a file whole or not at all: into a temporary neighbour, synced, then renamed. NoRoomError: disk full."""
+def write(path: Path, content: bytes | Callable[[IO[bytes]], object], *, private: bool = False) -> None:
+    """Write a file whole or not at all, its folder too where that is missing; raises NoRoomError on a full disk.
+
+    `content` is what it will hold, or fills it. A private one is at no moment for others to read.
+    """
     with _no_room(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with unfinished.open("wb") as file:
-            fill(file)
+        with whole(path, private=private) as file:
+            _ = file.write(content) if isinstance(content, bytes) else content(file)
+
+
+@contextlib.contextmanager
+def whole(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
+    """Give a file that becomes `path`, synced and renamed, when the block ends well; else nothing is left of it.
+
+    Its name is that of no other process on any node, is hidden, and ends as no file does that is looked for: what a
+    killed process leaves is taken for nothing.
+    """
+    unfinished = path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}.part")
+    mode = 0o600 if private else 0o666   # less what the umask takes
+    with open(unfinished, "x+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        try:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
-        _sync_folder(path.parent)
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+    _sync_folder(path.parent)
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,7 @@ class _Array:
     progress: Progress
 
     def build(self, path: Path) -> None:
-        unfinished = path.with_name(path.name + ".part")
+        unfinished = path.with_name(path.name + ".part")   # always this one: the next process goes on in it
         with _no_room(path):
             with unfinished.open("r+b" if unfinished.exists() else "w+b") as file:
                 for a in range(self._resume(file), self.shape[0], self.step):

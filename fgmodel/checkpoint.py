@@ -19,7 +19,7 @@ def write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], epoc
     """Keep a run's tensors and epoch in `path`; a reader sees the old file or the new one, never a part."""
     header = json.dumps({"format": _FORMAT, "epoch": epoch, "identity": identity}, sort_keys=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    atomic.write(path, lambda file: file.write(save(plain, {"run": header})))
+    atomic.write(path, save(plain, {"run": header}))
 
 
 def read(path: Path, identity: dict[str, Any], expected: dict[str, Tensor]) -> tuple[dict[str, Tensor], int]:

@@ -7,19 +7,16 @@ its difference from the defaults, so every value here names its source: TH the t
 from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from fgmodel.errors import SettingError
+from fgmodel.frozen import Strict, mistakes
 
 Value: TypeAlias = bool | int | float | str | tuple[int, ...] | None
 """What a setting can hold; YAML, Ray, MLflow and the bundle carry nothing else."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DataConfig(_Frozen):
+class DataConfig(Strict):
     """Which images a trial sees and how they are cut."""
 
     dataset: Literal["cub", "dogs", "folders", "finches"] = "cub"  # `cub`: any folder in that layout
@@ -42,7 +39,7 @@ class DataConfig(_Frozen):
     augmentation: Literal["none", "flip", "standard"] = "none"  # of pixels, not of features
 
 
-class ModelConfig(_Frozen):
+class ModelConfig(Strict):
     """The two streams (Eq. 3.1-3.7)."""
 
     global_backbone: str = "vgg19"                      # any trunk of torchvision or timm by name (TH VGG19)
@@ -64,7 +61,7 @@ class ModelConfig(_Frozen):
     fusion_weight: float | None = Field(None, ge=0, le=100)  # w of z_g + w z_l at test; λ' unless set (TH 3.1.5)
 
 
-class LossConfig(_Frozen):
+class LossConfig(Strict):
     """Cross-entropy of both streams and the ranking hinge (Eq. 3.8-3.11)."""
 
     lambda_rank: float = Field(0.5, ge=0, le=100)       # λ, weight of the ranking loss, Eq. 3.8 (TH 0.5)
@@ -75,7 +72,7 @@ class LossConfig(_Frozen):
     every_step: bool = False                            # TH Table 6.1c: each step through the head has its own CE
 
 
-class OptimConfig(_Frozen):
+class OptimConfig(Strict):
     """SGD with one parameter group a stream."""
 
     lr_global: float = Field(0.001, gt=0, le=10)        # of the global stream, trunk included (TH 0.001)
@@ -93,7 +90,7 @@ class OptimConfig(_Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"         # bf16: trunks only; LSTM, softmax and loss stay fp32
 
 
-class TrialConfig(_Frozen):
+class TrialConfig(Strict):
     """Everything that decides a trial's numbers."""
 
     data: DataConfig = DataConfig()
@@ -189,7 +186,7 @@ class TrialConfig(_Frozen):
         }
 
 
-_SECTIONS: dict[str, type[_Frozen]] = {
+_SECTIONS: dict[str, type[Strict]] = {
     "data": DataConfig, "model": ModelConfig, "loss": LossConfig, "optim": OptimConfig,
 }
 _OF_LOCAL_STREAM = (
@@ -238,11 +235,10 @@ def setting_type(name: str) -> type:
 
 def _first_problem(error: ValidationError, settings: dict[str, Any]) -> SettingError:
     section = {cls.__name__: key for key, cls in _SECTIONS.items()}.get(error.title, "")
-    problem = error.errors()[0]
-    name = ".".join(filter(None, (section, str(problem["loc"][0]))))
+    wrong = mistakes(error)[0]
+    name = ".".join(filter(None, (section, wrong.keys[0])))
     given = settings.get(name)
-    message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
-    return SettingError(name, f"'{name}': {given!r} is wrong: {message}{_as_number(given)}")
+    return SettingError(name, f"'{name}': {given!r} is wrong: {wrong.must}{_as_number(given)}")
 
 
 def _as_number(given: object) -> str:

@@ -1,5 +1,9 @@
 """The mistakes a user can make with data and settings, each a single line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 LONGEST = 1000   # characters of a line: more is a file quoted whole
 
 
@@ -23,6 +27,15 @@ class SettingError(InputError):
     def __init__(self, name: str, message: str) -> None:
         self.name = name
         super().__init__(message)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal (disk full, no permission) into one line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def printable(text: str) -> str:

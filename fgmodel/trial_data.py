@@ -100,5 +100,6 @@ def read_record(path: Path) -> TrialData | None:
 def _of_patch_file(given: str) -> list[list[str | int]]:
     """Return size and time of the patch files meant, so that another file of the same name is read anew."""
     path = Path(given).expanduser()
-    files = sorted(path.iterdir() if path.is_dir() else [path] if path.is_file() else [])
+    found = path.iterdir() if path.is_dir() else [path] if path.is_file() else []
+    files = sorted(file for file in found if not file.name.startswith("."))   # such a one is being written
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]

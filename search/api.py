@@ -228,7 +228,7 @@ class Search:
     def _start(self, space: Space, way: Way) -> None:
         """Launch in a process of its own and return once it has begun; raises InputError with what it said if not."""
         folder, journal = self._home.search(self.name), self._home.journal(self.name)
-        if journal.exists() and running(journal):
+        if running(journal):
             raise InputError(f"{journal}: another process is running this search; stop it first")
         file, said = folder / f"{space.name}.yaml", self._log
         with writing(folder):
@@ -246,7 +246,7 @@ class Search:
 
     def _until_it_runs(self, child: "subprocess.Popen[bytes]") -> None:
         journal, patience = self._home.journal(self.name), time.monotonic() + BEGIN_SECONDS
-        while time.monotonic() < patience and not (journal.exists() and running(journal)):
+        while time.monotonic() < patience and not running(journal):
             if child.poll() is not None:
                 if child.returncode not in (0, STOPPED):
                     raise InputError(self._log.read_text().strip() or f"{self.name}: ended without a word")

@@ -1,10 +1,8 @@
 """The errors a user can meet: each prints as plain lines and ends the program with status 2."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
-from fgmodel.errors import InputError, SettingError
+from fgmodel.errors import InputError, SettingError, writing
 
 __all__ = ["InputError", "JournalError", "Problems", "SettingError", "writing"]
 
@@ -21,13 +19,3 @@ class Problems(InputError):
 class JournalError(InputError):
     """The journal cannot be read, written or locked."""
 
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal (disk full, no permission) into one line that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror or error}"
-        ) from error

@@ -35,7 +35,7 @@ def examine(root: Path, names: Sequence[str], cache: Path, progress: Progress = 
     if stale:
         known |= _examined(root, stale, progress)
         kept = json.dumps({name: list(vars(entry).values()) for name, entry in known.items()})
-        atomic.write(index, lambda file: file.write(kept.encode()))
+        atomic.write(index, kept.encode())
     return [known[name] for name in names]
 
 

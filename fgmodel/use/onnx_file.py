@@ -93,7 +93,7 @@ def export_onnx(classifier: Classifier, to: Path) -> Checked:
     if not checked.difference < TOLERANCE:
         differs = f"onnxruntime's probabilities differ from PyTorch's by {checked.difference:.1g}"
         raise InputError(f"{to}: not written: {differs}")
-    atomic.write(to, lambda file: file.write(content))
+    atomic.write(to, content)
     return checked
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -21,6 +21,7 @@ from fgmodel.config import TrialConfig
 from fgmodel.errors import InputError, SettingError
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.extraction.finder import Finder
+from fgmodel.frozen import Frozen, mistakes
 from fgmodel.model import TwoStream
 from fgmodel.prepare import extraction_trunk, stream_trunks
 from fgmodel.trunks.backbones import backbone, freeze
@@ -31,11 +32,7 @@ FORMAT = 1
 FILE = "model.safetensors"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Boxes(_Frozen):
+class Boxes(Frozen, strict=True):
     """How boxes are found in a new image."""
 
     method: str
@@ -43,7 +40,7 @@ class Boxes(_Frozen):
     scale: float = Field(gt=0)
 
 
-class About(_Frozen):
+class About(Frozen, strict=True):
     """What a model file is: everything but its tensors."""
 
     format: int = FORMAT
@@ -82,7 +79,7 @@ def save_model(
     for trunk in trunks.values():
         tensors |= {f"trunk/{trunk.model.weights_id}/{n}": value for n, value in trunk.model.state_dict().items()}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    atomic.write(path, lambda file: file.write(save(plain, {"model": about.model_dump_json()})))
+    atomic.write(path, save(plain, {"model": about.model_dump_json()}))
     return about
 
 
@@ -119,9 +116,8 @@ def _about(path: Path, metadata: dict[str, str] | None) -> About:
     try:
         about = About.model_validate(json.loads(said))
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise InputError(f"{path}: its header is not that of a model: {where}: {problem['msg']}") from None
+        wrong = mistakes(error)[0]
+        raise InputError(f"{path}: its header is not that of a model: {'.'.join(wrong.keys)}: {wrong.said}") from None
     except (ValueError, RecursionError):
         raise InputError(f"{path}: its header is not that of a model: it is no JSON") from None
     if about.format != FORMAT:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fgmodel.atomic import whole
 from search.commands.options import HomeOption, home_option, out
 from search.console import aside
 from search.errors import InputError, writing
@@ -49,8 +50,8 @@ def _write(to: Path, given: "Facts", place: Home, limit: float) -> "Report":
     from search.space.file import read_space
 
     text = space_text(to.stem, given)
-    with writing(to):
-        to.write_text(text)
+    with writing(to), whole(to) as file:
+        file.write(text.encode())
     try:
         report = check(read_space(to), place.cache)
     except InputError:
@@ -64,8 +65,8 @@ def _write(to: Path, given: "Facts", place: Home, limit: float) -> "Report":
 
     trials = fitting_trials(seconds, limit)
     if trials != MOST_TRIALS:
-        with writing(to):
-            to.write_text(space_text(to.stem, given, trials))
+        with writing(to), whole(to) as file:
+            file.write(space_text(to.stem, given, trials).encode())
     return report.of(read_space(to))
 
 

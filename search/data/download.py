@@ -42,7 +42,7 @@ def download(remote: Remote, path: Path, progress: Progress = silent) -> None:
 
     Raises InputError: for an address that serves no such file, a server that stays away, a full disk, other content.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + ".part")   # always this one: the next process goes on in it
     with writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and _digest(path) in remote.sha256:

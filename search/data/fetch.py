@@ -5,13 +5,11 @@ import lzma
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from fgmodel.lock import Held, hold
 from fgmodel.progress import Progress, silent
 from search.data.download import Remote, download
 from search.errors import InputError, writing
@@ -98,20 +96,11 @@ def fetch(
     return root
 
 
-@contextmanager
-def _alone(to: Path, source: Source) -> Iterator[None]:
-    """Keep another process from fetching the same into the same folder; a killed one does not hold it."""
+def _alone(to: Path, source: Source) -> Held:
+    """Keep another process from fetching the same into the same folder."""
     with writing(to):
         to.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(to / f".{source.folder}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"{to}: another process is fetching {source.title} to it") from None
-    try:
-        yield
-    finally:
-        lock.release()
+        return hold(to / f".{source.folder}", InputError(f"{to}: another process is fetching {source.title} to it"))
 
 
 def _require_room(source: Source, to: Path) -> None:

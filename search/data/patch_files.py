@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.connect import Connection
+from fgmodel.atomic import whole
 from fgmodel.cache import Frames
 from fgmodel.config import TrialConfig
 from fgmodel.data.boxes_file import Patches, read_any_patches, read_patches, write_patches
@@ -176,8 +177,8 @@ def show(opened: OpenedPatches, to: Path) -> None:
     if to.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"--out {to}: a sheet is a .png or .jpg file")
     sheet = contact_sheet(opened.dataset, opened.split, opened.patches, opened.truth)
-    with writing(to):
-        sheet.save(to)
+    with writing(to), whole(to) as file:
+        sheet.save(file, "PNG" if to.suffix.lower() == ".png" else "JPEG")
 
 
 def _matched(path: Path, dataset: Dataset) -> tuple[Split, Patches]:

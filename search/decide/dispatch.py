@@ -9,8 +9,9 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from fgmodel.frozen import Frozen
 from search.decide.asha import Ladder
 from search.decide.race import due, repeat_settings
 from search.decide.sampler import propose
@@ -37,10 +38,9 @@ EVICTIONS = 25  # of a job from nodes that were lost: then it is its own doing a
 HOPELESS = 3  # errors before the first success that end a search
 
 
-class Order(BaseModel):
+class Order(Frozen, extra="ignore"):
     """A job as a worker receives it."""
 
-    model_config = ConfigDict(frozen=True)
     job: int
     attempt: int
     trial: int
@@ -51,15 +51,14 @@ class Order(BaseModel):
     boxes: str | None = None  # a folder of patch files to train on, where a method would now find others
 
 
-class Outcome(BaseModel):
+class Outcome(Frozen, extra="ignore"):
     """One epoch of a job as a worker reports it, or the end of the trial by its own fault."""
 
-    model_config = ConfigDict(frozen=True)
     job: int
     attempt: int
     trial: int
     epoch: int
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field({})
     seconds: float = 0.0
     checkpoint: str | None = None
     predictions: str | None = None

@@ -1,15 +1,16 @@
 """The bundle: an exported configuration with everything needed to repeat it, as a file people can read."""
 
-import os
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from fgmodel.atomic import whole
 from fgmodel.config import DEFAULTS, TrialConfig
+from fgmodel.frozen import Frozen, Wrong, mistakes
 from search.errors import InputError, Problems, SettingError, writing
 from search.export.environment import Environment
 from search.record.home import SEARCH_NAME
@@ -18,11 +19,7 @@ from search.space.yaml_lines import Document, read_document
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow", "pillow")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Confirmation(_Frozen):
+class Confirmation(Frozen):
     """The race over seeds: fresh runs of the trial that did not choose it."""
 
     mean: float
@@ -31,7 +28,7 @@ class Confirmation(_Frozen):
     finalists: int  # it is the best of so many
 
 
-class Validation(_Frozen):
+class Validation(Frozen):
     """What the search measured; selection makes it optimistic."""
 
     objective: str
@@ -43,7 +40,7 @@ class Validation(_Frozen):
     confirmed: Confirmation | None = None
 
 
-class DataIdentity(_Frozen):
+class DataIdentity(Frozen):
     """Hashes of what the trial was trained on."""
 
     fingerprint: str
@@ -51,7 +48,7 @@ class DataIdentity(_Frozen):
     patches: str
 
 
-class Code(_Frozen):
+class Code(Frozen):
     """Which code trained it."""
 
     version: str
@@ -59,14 +56,14 @@ class Code(_Frozen):
     dirty: bool
 
 
-class JournalDigest(_Frozen):
+class JournalDigest(Frozen):
     """The search's journal when the configuration was exported: its first `lines` lines have this digest."""
 
     sha256: str
     lines: int
 
 
-class Origin(_Frozen):
+class Origin(Frozen):
     """Where a configuration comes from."""
 
     search: str = Field(pattern=SEARCH_NAME)  # it becomes a folder's name
@@ -89,7 +86,7 @@ class Origin(_Frozen):
         return f"{v.objective} {v.value:.4f} after {v.epochs} epochs ({v.kind}, best of {v.trials}){again}"
 
 
-class Bundle(_Frozen):
+class Bundle(Frozen):
     """A configuration and its origin."""
 
     settings: dict[str, Any]
@@ -107,16 +104,8 @@ def packages() -> dict[str, str]:
 
 def write_bundle(bundle: Bundle, path: Path) -> None:
     """Write `bundle` as YAML that opens with how to use it; a file cut short never replaces a whole one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(as_yaml(bundle, path.name))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(path), whole(path) as file:
+        file.write(as_yaml(bundle, path.name).encode())
 
 
 def as_yaml(bundle: Bundle, name: str) -> str:
@@ -143,7 +132,7 @@ def bundle_of(document: Document) -> Bundle:
     try:
         bundle = Bundle.model_validate(document.values)
     except ValidationError as error:
-        raise Problems([_problem(document, detail) for detail in error.errors()]) from None
+        raise Problems([_problem(document, wrong) for wrong in mistakes(error)]) from None
     try:
         bundle.config()
     except SettingError as error:
@@ -154,11 +143,10 @@ def bundle_of(document: Document) -> Bundle:
     return bundle
 
 
-def _problem(document: Document, detail: Any) -> str:  # noqa: ANN401 pydantic's mapping
-    keys = tuple(str(key) for key in detail["loc"])
-    name = ".".join(keys)
-    if detail["type"] == "missing":
-        return f"{document.where(*keys)}: '{name}' is missing; is this a file of fgsearch export?"
-    if detail["type"] == "extra_forbidden":
-        return f"{document.where(*keys)}: '{name}' does not belong in a file of fgsearch export"
-    return f"{document.where(*keys)}: '{name}': {detail['msg'].removeprefix('Input ').replace('should', 'must')}"
+def _problem(document: Document, wrong: Wrong) -> str:
+    named = document.named(*wrong.keys)
+    if wrong.kind == "missing":
+        return f"{named} is missing; is this a file of fgsearch export?"
+    if wrong.kind == "extra_forbidden":
+        return f"{named} does not belong in a file of fgsearch export"
+    return f"{named}: {wrong.must}"

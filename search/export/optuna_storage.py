@@ -10,7 +10,6 @@ import sqlite3
 import warnings
 from collections.abc import Iterable
 from datetime import datetime
-from os import getpid
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from fgmodel.atomic import whole
 from search.decide.sampler import distribution
 from search.errors import InputError, writing
 from search.record.history import History, Trial, space_of
@@ -44,19 +44,13 @@ def export_optuna(home: Home, name: str, to: Path) -> int:
     space = space_of(history)
     _require_ours(to)
     repeats = [trial for trial in history.trials.values() if trial.repeats is not None]
-    temporary = to.with_name(f".{to.name}.{getpid()}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with writing(to):
-        try:
-            temporary.touch()
-            storage = _storage(temporary)
-            _write(storage, name, space, history, history.candidates)
-            if repeats:
-                _write(storage, f"{name}: finalists again", space, history, repeats)
-            storage.engine.dispose()
-            temporary.replace(to)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(to), whole(to) as file:
+        storage = _storage(Path(file.name))
+        _write(storage, name, space, history, history.candidates)
+        if repeats:
+            _write(storage, f"{name}: finalists again", space, history, repeats)
+        storage.engine.dispose()
     return len(history.trials)
 
 

@@ -14,7 +14,6 @@ zip gives.
 
 import hashlib
 import json
-import os
 import shutil
 import struct
 import zipfile
@@ -25,9 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from fgmodel import atomic
+from fgmodel.frozen import Frozen
 from search.errors import InputError, writing
 from search.export.bundle import Bundle, as_yaml, bundle_of, write_bundle
 from search.space.yaml_lines import document_of
@@ -46,10 +46,9 @@ _BROKEN = (
 )
 
 
-class Image(BaseModel):
+class Image(Frozen):
     """A line of images.jsonl."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     image: str
     label: str
     part: Literal["train", "test"]
@@ -84,7 +83,7 @@ class Packed:
         for name, content in brought.items():
             path = folder / name
             if not path.is_file() or path.read_bytes() != content:  # a new time would have features looked for again
-                _write(path, content)
+                atomic.write(path, content)
         return folder / "patches" if brought else None
 
 
@@ -222,18 +221,11 @@ def _images(path: Path, content: bytes) -> Iterable[Image]:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 def _write_zip(files: Mapping[str, bytes], to: Path) -> None:
-    temporary = to.with_name(f".{to.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in sorted(files.items()):
-                entry = zipfile.ZipInfo(name, _WHEN)
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(to)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic.whole(to) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, _WHEN)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
 
 
 def _write_folder(files: Mapping[str, bytes], to: Path) -> None:
@@ -244,14 +236,10 @@ def _write_folder(files: Mapping[str, bytes], to: Path) -> None:
     for name in LARGEST.keys() - files.keys():
         (to / name).unlink(missing_ok=True)
     for name in sorted(files, key=lambda name: name == MANIFEST):
-        _write(to / name, files[name])
+        atomic.write(to / name, files[name])
     for empty in {(to / name).parent for name in BOXES.values()}:
         if empty.is_dir() and not any(empty.iterdir()):
             shutil.rmtree(empty)
-
-
-def _write(path: Path, content: bytes) -> None:
-    atomic.write(path, lambda file: file.write(content))
 
 
 def _sha256(content: bytes) -> str:

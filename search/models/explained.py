@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fgmodel.atomic import whole
 from fgmodel.data.images import NotAnImage, read_rgb
 from fgmodel.progress import Progress, silent
 from fgmodel.use.classifier import Classifier
@@ -35,8 +36,8 @@ def explain_to(
         reasons = explain(classifier, [image for _, image in images], names) if images else []
         for (path, _), why in zip(images, reasons, strict=True):
             to = _free(folder, path, [written for written, _ in told])
-            with writing(to):
-                explanation_figure(why).savefig(to)
+            with writing(to), whole(to) as file:
+                explanation_figure(why).savefig(file)
             told.append((to, why.said()))
             progress("pictures", len(told) + len(unusable), len(files))
     return told, unusable

@@ -4,7 +4,6 @@ Everything else (Optuna's study, the rungs, MLflow, the status page) is a projec
 never restored from a pickle. A line cut short by a crash is dropped when read; a broken line anywhere else is an error.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -13,9 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from fgmodel.frozen import Frozen, mistakes
+from fgmodel.lock import flocked, hold
 from search.errors import JournalError
 
 FORMAT = 1
@@ -29,8 +30,7 @@ def now() -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Fact(Frozen, allow_inf_nan=False):
     at: AwareDatetime = Field(default_factory=now)
 
 
@@ -56,7 +56,7 @@ class Launched(_Fact):
     version: str
     commit: str | None
     reference: dict[str, Any]  # trial 0's settings, every one
-    resources: dict[str, float] = {}  # of a trial; empty in journals from before they were kept
+    resources: dict[str, float] = Field({})  # of a trial; empty in journals from before they were kept
     hours: float | None = None
     retries: int | None = None
     nodes: tuple[str, ...] = ()  # of a cluster, when the driver began
@@ -196,12 +196,15 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        refusal = JournalError(f"{path}: another process is running this search; stop it first")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if flocked(path):  # by an older version, which locked the journal itself
+                raise refusal
+            self._alone = hold(path, refusal)
             self._file = path.open("ab+")
         except OSError as error:
             raise JournalError(f"{path}: cannot be opened for writing: {error.strerror}") from None
-        self._lock()
         self._drop_torn_line()
 
     def append(self, fact: Fact) -> Fact:
@@ -223,6 +226,8 @@ class Journal:
             self._file.close()
         except OSError as error:  # the rest of a line that a full disk refused
             raise JournalError(f"{self.path}: cannot be closed: {error.strerror}") from None
+        finally:
+            self._alone.lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -231,13 +236,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise JournalError(f"{self.path}: another process is running this search; stop it first") from None
 
     def _drop_torn_line(self) -> None:
         self._file.seek(0)
@@ -277,7 +275,7 @@ class Reader:
                 raise ValueError("it has no time")  # noqa: TRY301 said below with the others
             fact = _FACT.validate_python(told)
         except ValueError as error:
-            what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            what = mistakes(error)[0].said if isinstance(error, ValidationError) else error
             raise JournalError(f"{self.path}:{self._line}: is not a line of a search's journal: {what}") from None
         if (self._line == 1) != isinstance(fact, Opened):
             raise JournalError(f"{self.path}:{self._line}: a journal opens with one 'opened' line, and has no other")

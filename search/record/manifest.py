@@ -13,7 +13,7 @@ from search.record.home import Home
 def write_manifest(home: Home, name: str, config: TrialConfig) -> None:
     """Keep the digests of the images a search is about to use."""
     text = json.dumps(_digests(config, home), indent=0, ensure_ascii=False)
-    atomic.write(_path(home, name), lambda file: file.write(text.encode()))
+    atomic.write(_path(home, name), text.encode())
 
 
 def difference(home: Home, name: str, config: TrialConfig) -> str:

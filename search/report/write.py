@@ -86,4 +86,4 @@ def attach_report(home: Home, name: str, path: Path, store: Store) -> str:
 
 def _keep(path: Path, text: str) -> None:
     with writing(path):
-        write(path, lambda file: file.write(text.encode()))
+        write(path, text.encode())

@@ -205,13 +205,13 @@ def _save(result: Result, trained: list[Path]) -> None:
         result.folder.mkdir(parents=True, exist_ok=True)
         kept = [result.folder / f"seed{seed}.safetensors" for seed in result.seeds]
         for path, weights in zip(kept, trained, strict=True):
-            atomic.write(path, lambda file, weights=weights: file.write(weights.read_bytes()))  # type: ignore[misc]
+            atomic.write(path, weights.read_bytes())
         for path in set(result.folder.glob("seed*.safetensors")) - set(kept):
             path.unlink()  # of an earlier retrain with more seeds
         write_bundle(result.bundle, result.folder / "bundle.yaml")
         seeds = [str(seed) for seed in result.seeds]
         measured = {f"test/{m}": dict(zip(seeds, result.values(m), strict=True)) for m in result.measures}
-        (result.folder / "test.json").write_text(json.dumps(measured, indent=2) + "\n")
+        atomic.write(result.folder / "test.json", json.dumps(measured, indent=2).encode() + b"\n")
 
 
 def _log(result: Result, about: About, begun: datetime, home: Home, store: Store, console: Console) -> None:

@@ -20,15 +20,15 @@ from rich.progress import Progress
 
 from fgmodel import atomic
 from fgmodel.config import TrialConfig
+from fgmodel.lock import hold
 from fgmodel.trial_data import TrialData
 from search.decide.dispatch import Dispatcher
 from search.decide.forecast import spoken
-from search.errors import InputError
+from search.errors import InputError, writing
 from search.export.environment import Environment, differences
 from search.record.history import History, Trial, load
 from search.record.home import Home
 from search.record.journal import Journal, OpenedTest
-from search.record.lock import alone
 from search.run.drive import drive
 from search.run.executor import Executor
 from search.run.launch import open_search
@@ -77,7 +77,7 @@ class Unfinished:
             if before is not None:
                 console.print(f"begun before, not gone on with: {_why(before, here)}", soft_wrap=True)
             shutil.rmtree(self.folder, ignore_errors=True)
-            atomic.write(path, lambda file: file.write(json.dumps(mine, indent=1).encode()))
+            atomic.write(path, json.dumps(mine, indent=1).encode())
 
     def opening(self, fact: OpenedTest) -> OpenedTest:
         """Return the opening of the test split that this retrain decided on before it was killed, else `fact`, kept."""
@@ -88,7 +88,7 @@ class Unfinished:
                 return kept
         except (FileNotFoundError, ValidationError):
             pass  # not decided yet
-        atomic.write(path, lambda file: file.write(fact.model_dump_json().encode()))
+        atomic.write(path, fact.model_dump_json().encode())
         return fact
 
     def end(self) -> None:
@@ -100,7 +100,11 @@ class Unfinished:
 def unfinished(home: Home, model: str) -> Iterator[Unfinished]:
     """Give what the retrain of a model keeps; raises InputError while another process is at it."""
     kept = Unfinished(Home(home.path, SHELF), model)
-    with alone(kept.folder, "another process is retraining this model; wait for its end"):
+    refusal = InputError(f"{kept.folder}: another process is retraining this model; wait for its end")
+    with writing(kept.folder):
+        kept.folder.parent.mkdir(parents=True, exist_ok=True)
+        alone = hold(kept.folder, refusal)
+    with alone:
         yield kept
 
 

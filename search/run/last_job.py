@@ -42,7 +42,7 @@ def known_space(home: Home, name: str) -> Space:
 
 def is_active(home: Home, name: str) -> bool:
     """Whether a driver runs or a job waits for one."""
-    if home.journal(name).exists() and running(home.journal(name)):
+    if running(home.journal(name)):
         return True
     found = job_state(home, name)
     return found is not None and found[1] in ("PENDING", "RUNNING")

@@ -5,27 +5,28 @@ moment until the driver reads it the login to MLflow, in a file that only its ow
 Ray's own records hold more than the name.
 """
 
-import fcntl
 import json
 import os
 import secrets
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from rich.console import Console
 
 from cluster.connect import Connection
 from cluster.jobs import Jobs
 from cluster.private import without_password, write_private
 from cluster.probe import Question, ask, differences, versions
+from fgmodel import atomic
 from fgmodel.config import TrialConfig
 from fgmodel.extraction import EXTRACTORS
+from fgmodel.frozen import Frozen, mistakes
+from fgmodel.lock import lock
 from search.errors import InputError, writing
 from search.record.home import Home
 from search.record.journal import now
@@ -40,13 +41,12 @@ END_SECONDS = 30.0  # until Ray notices that a driver has ended
 POLL_SECONDS = 0.5
 BEGAN = "every node sees"  # the driver says so once nothing of the cluster can stop it any more
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-Record = TypeVar("Record", bound=BaseModel)
+Record = TypeVar("Record", bound=Frozen)
 
 
-class JobRecord(BaseModel):
+class JobRecord(Frozen):
     """A job that was submitted, as the folder of what it is for keeps it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
     address: str
     code: str  # of the machine it was submitted from
@@ -92,7 +92,7 @@ def record_of(path: Path, kind: type[Record]) -> Record | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise InputError(f"{path}: is not the record of a job: {error.errors()[0]['msg']}; delete it") from None
+        raise InputError(f"{path}: is not the record of a job: {mistakes(error)[0].said}; delete it") from None
 
 
 def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str | None, *, ship: bool) -> Submission:
@@ -102,12 +102,13 @@ def submit(space: Space, name: str, home: Home, address: str, tracking_uri: str 
     knows, the cluster does not answer, or another driver has the search.
     """
     jobs = Jobs(address)
-    with _one_at_a_time(home, name):
+    home.search(name).mkdir(parents=True, exist_ok=True)
+    with lock(home.search(name) / "submit"):
         before = submission(home, name)
         if before and before.address == jobs.address and _goes_on(jobs, before.id, home.journal(name)):
             _require_the_same(before, space, name)
             return before
-        if home.journal(name).exists() and running(home.journal(name)):
+        if running(home.journal(name)):
             raise InputError(f"{home.journal(name)}: another process is running this search; stop it first")
         require_fit(space, jobs.nodes())
         shared_paths(space.config(space.reference()))
@@ -180,8 +181,7 @@ def require_cluster(space: Space, name: str, home: Home, ray: Connection, consol
     """Raise ClusterError or InputError, naming the node, unless the cluster can run the search from this driver."""
     nodes, nonce, folder = ray.nodes(), secrets.token_hex(8), home.search(name) / "probe"
     require_fit(space, nodes)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "nonce").write_text(nonce)
+    atomic.write(folder / "nonce", nonce.encode())
     try:
         ask(nodes, Question(str(folder), nonce, shared_paths(space.config(space.reference()))))
     finally:
@@ -197,7 +197,7 @@ def _goes_on(jobs: Jobs, id_: str, journal: Path) -> bool:
     """Whether a search's job waits or runs; of a driver that was just killed Ray says for a while that it does."""
     patience = time.monotonic() + END_SECONDS
     while jobs.active(id_):
-        if BEGAN not in jobs.logs(id_) or (journal.exists() and running(journal)):
+        if BEGAN not in jobs.logs(id_) or running(journal):
             return True
         if time.monotonic() > patience:
             return False
@@ -229,15 +229,6 @@ def packages() -> list[str]:
     """Return the folders of the code that travels with a job."""
     here = Path(__file__).parents[2]
     return [str(here / part) for part in ("search", "fgmodel", "cluster")]
-
-
-@contextmanager
-def _one_at_a_time(home: Home, name: str) -> Iterator[None]:
-    folder = home.search(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "submit.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def keep(path: Path, text: str) -> None:

@@ -1,10 +1,10 @@
 """Where searches stand, for a person and for a script: read from their journals, whether or not they run."""
 
-import fcntl
 import time
 from pathlib import Path
 from typing import Any
 
+from fgmodel.lock import held
 from search.decide import race
 from search.decide.forecast import seconds_left
 from search.errors import InputError
@@ -16,12 +16,7 @@ STOP_SECONDS = 120.0  # an epoch under way is waited for no longer than this
 
 def running(journal: Path) -> bool:
     """Whether a process is writing to this journal now."""
-    with journal.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return held(journal)
 
 
 def summary(home: Home, name: str) -> dict[str, Any]:
@@ -61,7 +56,7 @@ def summary(home: Home, name: str) -> dict[str, Any]:
 def stop(home: Home, name: str) -> bool:
     """Ask a running search to stop and wait until it has; False when it was not running."""
     journal, flag = home.journal(name), home.stop_flag(name)
-    if not journal.exists() or not running(journal):
+    if not running(journal):
         home.history(name)  # says so where there is none
         return False
     flag.touch()

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fgmodel.config import DEFAULTS, TrialConfig, require_setting
+from fgmodel.frozen import Wrong, mistakes
 from search.errors import Problems, SettingError
 from search.space.parameter import Parameter, read_parameter
 from search.space.space import Resources, Sampler, Search, Space, starting_point
@@ -117,7 +118,7 @@ def _search(document: Document, problems: list[str]) -> Search | None:
     try:
         search = Search(**given)
     except ValidationError as error:
-        problems.extend(_search_problem(document, detail) for detail in error.errors())
+        problems.extend(_search_problem(document, wrong) for wrong in mistakes(error))
         return None
     rungs = search.rungs
     trimmed = document.lines.get(("search", "epochs")) == 0
@@ -130,14 +131,12 @@ def _search(document: Document, problems: list[str]) -> Search | None:
     return search.with_rungs()
 
 
-def _search_problem(document: Document, detail: Any) -> str:  # noqa: ANN401 pydantic's mapping
-    keys = tuple(str(key) for key in detail["loc"])
-    name, where = ".".join(("search", *keys)), document.where("search", *keys)
-    if detail["type"] == "extra_forbidden":
-        known = Sampler if keys[0] == "sampler" else Resources if keys[0] == "resources" else Search
-        return f"{where}: '{name}' is not a setting{_near(keys[-1], known.model_fields)}"
-    must = detail["msg"].removeprefix("Input ").replace("should", "must").replace("a valid tuple", "a list")
-    return f"{where}: '{name}': {detail['input']!r} is wrong: {must}"
+def _search_problem(document: Document, wrong: Wrong) -> str:
+    named = document.named("search", *wrong.keys)
+    if wrong.kind == "extra_forbidden":
+        known = Sampler if wrong.keys[0] == "sampler" else Resources if wrong.keys[0] == "resources" else Search
+        return f"{named} is not a setting{_near(wrong.keys[-1], known.model_fields)}"
+    return f"{named}: {wrong.given!r} is wrong: {wrong.must}"
 
 
 def _fixed(document: Document, problems: list[str]) -> dict[str, Any]:

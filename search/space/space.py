@@ -6,31 +6,28 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fgmodel.config import DEFAULTS, TrialConfig
+from fgmodel.frozen import Strict
 from search.space.parameter import Parameter
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Sampler(_Frozen):
+class Sampler(Strict):
     """Who proposes configurations."""
 
     name: Literal["tpe", "random", "gp", "cmaes"] = "tpe"  # Optuna's
     seed: int = Field(0, ge=0)  # of what is proposed and drawn
 
 
-class Resources(_Frozen):
+class Resources(Strict):
     """What one trial holds while it trains."""
 
     cpu: float = Field(1, gt=0)  # cores
     gpu: float = Field(0, ge=0)  # a fraction shares a GPU between trials
 
 
-class Search(_Frozen):
+class Search(Strict):
     """How a search runs."""
 
     objective: Literal["val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll", "test/accuracy"] = (

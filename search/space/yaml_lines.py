@@ -33,6 +33,10 @@ class Document:
         line = self.lines.get(keys, 1)
         return f"{self.path}:{line}" if line else "--set"
 
+    def named(self, *keys: str) -> str:
+        """Return `file:line: 'a.b'`, with which a line about a value begins."""
+        return f"{self.where(*keys)}: '{'.'.join(keys)}'"
+
 
 def read_document(path: Path) -> Document:
     """Return the mapping in `path`; raises InputError with its line when the file is not plain YAML."""

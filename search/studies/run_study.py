@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from fgmodel import atomic
 from search.console import open_console
 from search.errors import writing
 from search.record.history import History
@@ -53,7 +54,7 @@ def run_study(
         console.print(view(study, found))
     kept, text = home.search(search_name) / "table.csv", as_csv(found)
     with writing(kept):
-        kept.write_text(text)
+        atomic.write(kept, text.encode())
     if history.finished is None or history.finished.how != "complete":
         shown.print("stopped; everything reported is kept, and the same command goes on")
         return history
@@ -91,12 +92,8 @@ def _figures(
 
 def _keep(made: dict[str, Figure | str], folder: Path, console: Console) -> None:
     with writing(folder):
-        folder.mkdir(exist_ok=True)
         for name, what in made.items():
-            if isinstance(what, str):
-                (folder / name).write_text(what)
-            else:
-                what.savefig(folder / name)
+            atomic.write(folder / name, what.encode() if isinstance(what, str) else what.savefig)
     for name, what in made.items():
         if isinstance(what, str) and name.endswith(".txt"):
             console.print(what.splitlines()[0], soft_wrap=True)

@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from scipy.stats import binomtest
 
 from fgmodel.config import TrialConfig, require_setting
+from fgmodel.frozen import Frozen, mistakes
 from fgmodel.test_split import right
 from search.errors import InputError, Problems, SettingError
 from search.record.history import History, Trial
 from search.space.space import Space
-from search.space.yaml_lines import Document, read_document
+from search.space.yaml_lines import read_document
 
 SIGNIFICANT = 0.05
 METRIC = "test/accuracy"
@@ -39,20 +40,18 @@ FINCHES = {
 }  # fmt: skip
 
 
-class Compared(BaseModel):
+class Compared(Frozen, allow_inf_nan=False):
     """What the thesis says of a row, in percent, and the row it is held against."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     published: float | None = Field(None, ge=0, le=100)
     against: str | None = None
     of: str | None = None       # a row that is not trained: another way to read this one
     metric: str = METRIC        # ... by this metric
 
 
-class Study(BaseModel):
+class Study(Frozen):
     """The part `study` of a file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     title: str
     comparable: dict[str, Any]  # the settings under which the published numbers were measured
     images: int = Field(ge=1)   # of the test split they were measured on
@@ -114,7 +113,8 @@ def read_study(path: Path) -> Study:
     try:
         study = Study.model_validate(document.values.get("study", {}))
     except ValidationError as error:
-        raise Problems([_problem(document, detail) for detail in error.errors()]) from None
+        found = mistakes(error)
+        raise Problems([f"{document.named('study', *wrong.keys)}: {wrong.must}" for wrong in found]) from None
     trained = document.values.get("rows", {})
     if not isinstance(trained, dict):
         raise Problems([f"{document.where('rows')}: 'rows' must hold settings"])
@@ -291,8 +291,3 @@ def _incomparable(study: Study, config: TrialConfig, images: int) -> str:
 def _shown(value: float | None, digits: int) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
-
-def _problem(document: Document, detail: Any) -> str:  # noqa: ANN401 pydantic's mapping
-    keys = ("study", *(str(key) for key in detail["loc"]))
-    must = detail["msg"].removeprefix("Input ").replace("should", "must")
-    return f"{document.where(*keys)}: '{'.'.join(keys)}': {must}"

@@ -14,9 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from filelock import FileLock, Timeout
-
 from fgmodel.analysis.attention_figure import attention_figure
+from fgmodel.lock import Held, hold
 from search.decide import race
 from search.decide.asha import Ladder
 from search.record.history import History, Trial
@@ -41,7 +40,8 @@ class Projection:
         self._reader = Reader(journal_path)
         self._looks = journal_path.with_name("looks")
         self._next_glance = 0.0
-        self._lock = FileLock(journal_path.with_name("mlflow.lock"))  # two writers would each create a run
+        self._held: Held | None = None
+        self._writer = journal_path.with_name("mlflow")   # what is held: two writers would each create a run
         self._history = History()
         self._heard: dict[int, datetime] = {}             # of a trial, last
         self._best: Trial | None = None
@@ -65,7 +65,7 @@ class Projection:
         """Bring MLflow to where the journal was read; returns what it refused of single trials; raises StoreError."""
         if self._history.opened is None:
             return []
-        self._alone()
+        self._hold()
         runs, self._runs = self._runs, None  # unless all goes well, what MLflow has is uncertain and is looked up again
         if runs is None:
             runs, self._bests_written = self._store.runs(search_id(self._history.opened)), 0
@@ -84,16 +84,16 @@ class Projection:
 
     def close(self) -> None:
         """Let another process write this search."""
-        self._lock.release()
+        if self._held:
+            self._held.lock.release()
+            self._held = None
 
-    def _alone(self) -> None:
+    def _hold(self) -> None:
+        refusal = AwayError("another process is writing this search to MLflow")
         try:
-            if not self._lock.is_locked:
-                self._lock.acquire(timeout=0)
-        except Timeout:
-            raise AwayError("another process is writing this search to MLflow") from None
+            self._held = self._held or hold(self._writer, refusal, patience=0.0)
         except OSError as error:
-            raise AwayError(f"{self._lock.lock_file}: cannot be locked: {error.strerror}") from None
+            raise AwayError(f"{self._writer}.lock: cannot be locked: {error.strerror}") from None
 
     def _follow_best(self, fact: Reported | Ended | Failed | Stopped) -> None:
         """Note the best trial as `Ladder.best` would name it, without ranking all of them at each fact."""

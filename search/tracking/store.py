@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
-from filelock import FileLock
 
 from cluster.private import without_password
+from fgmodel.lock import hold
 from search.errors import InputError
 from search.tracking.address import SERVERS, enter, password, require_address
 from search.tracking.entry import (
@@ -137,7 +137,7 @@ class Store:
                 for path in sorted(folder.iterdir()):
                     if path.is_dir():
                         self._client.log_artifacts(run.id, str(path), path.name)
-                    elif path.name != without:
+                    elif path.name != without and not path.name.startswith("."):
                         self._client.log_artifact(run.id, str(path))
         except AwayError as error:
             raise RefusedError(f"artifacts: {error}") from None
@@ -205,7 +205,8 @@ class Store:
         try:
             if database:
                 Path(database).resolve().parent.mkdir(parents=True, exist_ok=True)
-            with warnings.catch_warnings(), FileLock(f"{database}.lock", timeout=60) if database else nullcontext():
+            busy = self._wrong("another process has been opening it for a minute")
+            with warnings.catch_warnings(), hold(Path(database), busy, 60.0) if database else nullcontext():
                 warnings.simplefilter("ignore")  # SQLAlchemy 2.1 about MLflow's mappers
                 engine = sqlalchemy.create_engine(self._uri)
                 sqlalchemy.inspect(engine).get_table_names()  # MLflow itself would try for 100 s before it says no

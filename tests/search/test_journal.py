@@ -1,11 +1,14 @@
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from search.errors import JournalError
 from search.record.journal import Asked, Journal, Launched, Opened, OpenedTest, Reported, read
+from search.show.status import running
 
 OPENED = Opened(search="s", space={}, digest="sha256:0")
 
@@ -67,9 +70,42 @@ def test_a_broken_line_is_named(text, line, tmp_path) -> None:
 def test_a_second_process_is_refused(tmp_path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path):
-        code = f"from search.journal import Journal; from pathlib import Path; Journal(Path({str(path)!r}))"
+        code = f"from search.record.journal import Journal; from pathlib import Path; Journal(Path({str(path)!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "another process is running this search" in done.stderr
+
+
+def test_asking_whether_it_runs_never_locks_a_driver_out(tmp_path) -> None:
+    path, over = tmp_path / "journal.jsonl", Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            running(path)
+
+    askers = [Thread(target=ask) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    try:
+        for _ in range(200):
+            with Journal(path):
+                assert running(path)
+    finally:
+        over.set()
+        for asker in askers:
+            asker.join()
+    assert not running(path)
+
+
+def test_a_journal_that_an_older_version_writes_is_another_process_s(tmp_path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with path.open("ab+") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        assert running(path)
+        with pytest.raises(JournalError, match="another process is running this search; stop it first"):
+            Journal(path)
+    assert not running(path)
+    with Journal(path):
+        pass
 
 
 def test_a_full_disk_is_one_line(tmp_path) -> None:
