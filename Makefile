@@ -1,6 +1,6 @@
 # make search   a real search on drawn birds, nothing needed
 # make test     lint, types, import contracts and every test
-.PHONY: help setup search check test docs chaos postgresql chromium
+.PHONY: help setup search check test docs golden chaos postgresql chromium
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -21,6 +21,10 @@ search: setup  ## search the hyperparameters on drawn finches: no data, no downl
 docs: setup  ## these pages, in docs/_build/html
 	@$(PY) -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+golden: setup  ## what every shipped space comes to, in tests/golden: after a default was changed on purpose
+	@$(PY) -m tests.golden
+	@git --no-pager diff --stat -- tests/golden
 
 check: setup  ## lint, types, import contracts and the tests that take no time
 	@.venv/bin/ruff check .

@@ -35,6 +35,7 @@ from search.errors import InputError, writing
 from search.record.home import Home, code_version
 from search.run.way import Way
 from search.space.file import read_space
+from search.space.shipped import find_space
 
 app = typer.Typer(
     help="Search the hyperparameters of a two-stream fine-grained image classifier.",
@@ -85,7 +86,7 @@ def common(
     del version
 
 
-@app.command(epilog="Example: fgsearch check spaces/finches.yaml --set search.trials=50")
+@app.command(epilog="Example: fgsearch check finches --set search.trials=50")
 def check(
     space: SpaceFile, sets: SetOption = None, home: HomeOption = None, address: AddressOption = None,
     as_json: JsonOption = False,
@@ -94,12 +95,12 @@ def check(
     use_token(Home.find(home).path)
     from search.run.check import check as report
 
-    read = read_space(space, sets or ())
+    read = read_space(find_space(space), sets or ())
     found = report(read, Home.find(home).cache, address)
     out.print_json(data=found.document()) if as_json else out.print(found.view())
 
 
-@app.command(epilog="Example: fgsearch launch spaces/finches.yaml --name night --trials 60 --set optim.batch_size=64")
+@app.command(epilog="Example: fgsearch launch finches --name night --trials 60 --set optim.batch_size=64")
 def launch(
     space: SpaceFile,
     name: Annotated[str | None, typer.Option("--name", help="The search's name.", show_default="the file's")] = None,
@@ -116,9 +117,9 @@ def launch(
 ) -> None:
     """Run a search, here or on a cluster; launching the same name again continues it."""
     overrides = [*(sets or ()), *([f"search.trials={trials}"] if trials is not None else [])]
-    read, place = read_space(space, overrides), Home.find(home)
+    read, place = read_space(find_space(space), overrides), Home.find(home)
     name = name or read.name
-    words = ["fgsearch", "launch", str(space), "--name", name, *(w for given in overrides for w in ("--set", given))]
+    words = ["fgsearch", "launch", space, "--name", name, *(w for given in overrides for w in ("--set", given))]
     words += ["--address", address] if address else []
     words += ["--inline"] if inline else []
     words += ["--tracking-uri", without_password(tracking_uri)] if tracking_uri else []
@@ -145,7 +146,7 @@ def list_searches(home: HomeOption = None, as_json: JsonOption = False) -> None:
     elif found:
         out.print(search_table(found))
     else:
-        out.print(f"{place.path} holds no search yet; begin one with: fgsearch launch spaces/finches.yaml")
+        out.print(f"{place.path} holds no search yet; begin one with: fgsearch launch finches")
 
 
 @app.command(epilog="Example: fgsearch status finches --json")

@@ -38,7 +38,7 @@ def up(
         there = start(place.path, _each("cpus", cpus, nodes), _each("gpus", gpus, nodes), port)
     _show(there)
     option = home_option(place)
-    out.print(f"  launch   fgsearch launch spaces/finches.yaml --address {there.address}{option}", soft_wrap=True)
+    out.print(f"  launch   fgsearch launch finches --address {there.address}{option}", soft_wrap=True)
     out.print(f"  end      fgsearch cluster down{option}", soft_wrap=True)
 
 

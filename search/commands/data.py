@@ -71,7 +71,7 @@ def fetch(
         root = run(source, to, url=url, accepted=[digest.lower() for digest in sha256 or ()], progress=progress)
     out.print(f"{root} is complete", soft_wrap=True)
     out.print(f"  check    fgsearch data check {root}", soft_wrap=True)
-    out.print(f"  search   fgsearch launch spaces/{source.space} --set data.root={root}", soft_wrap=True)
+    out.print(f"  search   fgsearch launch {source.space} --set data.root={root}", soft_wrap=True)
 
 
 @contextmanager

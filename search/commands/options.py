@@ -7,6 +7,7 @@ import typer
 
 from search.console import open_console
 from search.record.home import Home
+from search.space.shipped import shipped
 
 if TYPE_CHECKING:
     from search.record.history import History
@@ -20,7 +21,19 @@ def search_names(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in Home.find(context.params.get("home")).names() if name.startswith(incomplete)]
 
 
-SpaceFile = Annotated[Path, typer.Argument(help="A space file, e.g. spaces/finches.yaml.")]
+def space_names(incomplete: str) -> list[str]:
+    """Return what TAB offers where a space is named: shipped names and files beside them.
+
+    Where no name begins so it is nothing, and the shell offers its files and folders.
+    """
+    names = [name for name in shipped() if name.startswith(incomplete)]
+    files = [path.name for path in sorted(Path().glob("*.yaml")) if path.name.startswith(incomplete)]
+    return names + files if names else []
+
+
+SpaceFile = Annotated[
+    str, typer.Argument(help="A space file, or a shipped one's name, e.g. finches.", autocompletion=space_names)
+]
 Name = Annotated[str, typer.Argument(help="The search's name.", autocompletion=search_names)]
 HomeOption = Annotated[
     Path | None,

@@ -71,7 +71,7 @@ def up(
     for service in services.status():
         if service.name != "MLflow":
             out.print(f"{service.name} on {service.address}")
-    out.print(f"  launch   fgsearch launch spaces/finches.yaml --tracking-uri {services.url}{_option(home)}")
+    out.print(f"  launch   fgsearch launch finches --tracking-uri {services.url}{_option(home)}")
 
 
 @app.command(epilog="Example: fgsearch services status --json")

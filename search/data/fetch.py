@@ -52,7 +52,7 @@ SOURCES = {
             "CUB_200_2011.tgz", 1_150_585_339,
             "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
         ),),
-        "CUB_200_2011", "cub-frozen.yaml", "CUB_200_2011",
+        "CUB_200_2011", "cub-frozen", "CUB_200_2011",
     ),
     "dogs": Source(
         "Stanford Dogs", "http://vision.stanford.edu/aditya86/ImageNetDogs/",
@@ -66,7 +66,7 @@ SOURCES = {
                 "34b47cacd9a98b5d150e084f24d29391c084c55272295ec65c85651bc35f4d6c",
             ),
         ),
-        "stanford_dogs", "dogs.yaml",
+        "stanford_dogs", "dogs",
     ),
 }
 """By `data.dataset`. Stanford serves without TLS, so the sha256 is all that vouches for its files."""

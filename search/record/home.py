@@ -99,7 +99,7 @@ def _given_cache() -> Path | None:
 
 
 def _are(names: list[str]) -> str:
-    return f"are {', '.join(names)}" if names else "is none yet: fgsearch launch spaces/finches.yaml"
+    return f"are {', '.join(names)}" if names else "is none yet: fgsearch launch finches"
 
 
 def code_version() -> tuple[str, str | None, bool]:

@@ -26,12 +26,13 @@ from fgmodel.frozen import Frozen, mistakes
 from fgmodel.test_split import right
 from search.errors import InputError, Problems, SettingError
 from search.record.history import History, Trial
+from search.space.shipped import STUDIES, find_space, named
 from search.space.space import Space
 from search.space.yaml_lines import read_document
 
 SIGNIFICANT = 0.05
 METRIC = "test/accuracy"
-FOLDERS = (Path("spaces/thesis"), Path(__file__).parents[2] / "spaces" / "thesis")
+OWN = Path("spaces/thesis")  # of whoever works here: studies that are not shipped
 FINCHES = {
     "data.dataset": "finches", "data.root": "''", "data.patches": "peaks", "data.patches_per_image": 4,
     "data.frame_size": 256, "data.image_size": 160, "data.patch_size": 224,  # of which maps have 7x7 cells
@@ -87,14 +88,7 @@ class Row:
 
 def find_study(name: str) -> Path:
     """Return the file of a study by its name or path; raises InputError naming the nearest."""
-    if Path(name).is_file():
-        return Path(name)
-    found = {path.stem: path for folder in FOLDERS for path in sorted(folder.glob("*.yaml"))}
-    if name not in found:
-        near = get_close_matches(name, found, n=1, cutoff=0.3)
-        known = ", ".join(sorted(found)) or "none"
-        raise InputError(f"'{name}' is no study" + (f"; did you mean '{near[0]}'?" if near else f"; there are {known}"))
-    return found[name]
+    return find_space(name, {**named(OWN), **named(STUDIES)}, "study")
 
 
 def on_data(data: str) -> list[str]:

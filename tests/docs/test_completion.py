@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 PRESSES = {
     "fgsearch la": ["launch"],
     "fgsearch status f": ["finches"],
+    "fgsearch launch cub": ["cub", "cub-frozen"],
     "fgsearch browse f": ["finches"],
     "fgsearch predict f": ["finches-22"],
     "fgsearch status --home /nowhere f": [],

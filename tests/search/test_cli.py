@@ -95,7 +95,7 @@ def truncate(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words", "said"),
     [
-        pytest.param(lambda h: None, ("launch", "none.yaml"), "none.yaml: cannot be read", id="no space file"),
+        pytest.param(lambda h: None, ("launch", "none.yaml"), "none.yaml: there is no such file", id="no space file"),
         pytest.param(lambda h: None, ("launch", "."), ".: is a folder", id="a folder as space file"),
         pytest.param(lambda h: None, ("launch", "tiny.yaml", "--name", "../x"), "--name '../x': a search's name has", id="a name that leaves the home"),
         pytest.param(lambda h: None, ("launch", "tiny.yaml", "--trials", "0"), "--set: 'search.trials': 0 is wrong", id="no trials"),

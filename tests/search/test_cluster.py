@@ -81,7 +81,7 @@ def cluster(tmp_path_factory) -> Cluster:
 
 
 def test_a_cluster_of_three_nodes_comes_up_and_says_how_to_use_it(cluster) -> None:
-    assert f"fgsearch launch spaces/finches.yaml --address {cluster.address}" in cluster.said
+    assert f"fgsearch launch finches --address {cluster.address}" in cluster.said
     state = cluster.state()
     assert [(m["name"], m["gpus"], m["alive"]) for m in state["members"]] == [("node-1", 0, True), ("node-2", 1, True), ("node-3", 1, True)]
     assert cluster.up() == cluster.said  # starting it again changes nothing
