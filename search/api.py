@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,7 @@ from search.run.way import Way
 from search.show.status import running, summary
 from search.space.file import read_space
 from search.space.objects import as_yaml, with_settings
+from search.space.shipped import find_space
 from search.space.space import Space
 
 if TYPE_CHECKING:
@@ -154,9 +155,14 @@ class Search:
         from search.run.follow import watch  # noqa: PLC0415
 
         place = self._home
+        console = open_console()
         with suppress(KeyboardInterrupt):
-            watch(place, self.name, self.space, open_console(), lambda: is_active(place, self.name))
-            if self.state == "interrupted" and self._log.exists():
+            with console.status(f"{self.name}: the data are being prepared …"):
+                while self.name not in place.names() and is_active(place, self.name):
+                    time.sleep(POLL_SECONDS)
+            if self.name in place.names():
+                watch(place, self.name, self.space, console, lambda: is_active(place, self.name))
+            if self.state in ("interrupted", "submitted") and self._log.exists():
                 raise InputError(self._log.read_text().strip().rpartition("\n")[2] or "its driver ended without a word")
         return self
 
@@ -255,7 +261,7 @@ class Search:
 
 
 def _read(space: Space | str | PathLike[str], settings: Mapping[str, Any]) -> Space:
-    return with_settings(space if isinstance(space, Space) else read_space(Path(space)), settings)
+    return with_settings(space if isinstance(space, Space) else read_space(find_space(fspath(space))), settings)
 
 
 def _home(given: str | PathLike[str] | None) -> Home:
