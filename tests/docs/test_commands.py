@@ -1,9 +1,7 @@
 """Every command that is shown exists as it is shown; those that can be tried in a minute are run, in the order of the README."""
 
-import os
 import re
 import shlex
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 
 from search.space.file import read_space
 from tests.docs.shown import PAGES, ROOT, Shown, examples, parse, shown
-from tests.lab import FGSEARCH, SPACE
+from tests.lab import SPACE, TRAINS, typed
 
 NOT_RUN = {     # what is shown and not run here: why, or which tests run its like
     r"cluster |.*--address|.*--follow|resume|extend|stop|\w+ tiny\b": "tests/search/test_cluster.py, on nodes of its own",
@@ -84,7 +82,10 @@ def test_a_command_has_an_example_of_itself_in_its_help(path, example) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_and_the_pages_run_in_their_order(tmp_path) -> None:
+def test_the_commands_of_the_readme_and_the_pages_run_in_their_order(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("FGSEARCH_HOME", raising=False)
     (tmp_path / "spaces").mkdir()
     (tmp_path / "spaces" / "finches.yaml").write_text(SPACE)
     told = dict.fromkeys(each.words for each in TYPED if reason(each) is None)   # each once
@@ -93,8 +94,5 @@ def test_the_commands_of_the_readme_and_the_pages_run_in_their_order(tmp_path) -
         line = shlex.join(words)
         for shown_as, tiny in TINY.items():
             line = line.replace(shown_as, tiny)
-        run = subprocess.run(
-            [FGSEARCH, *shlex.split(line)], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False,
-            env={**os.environ, "HOME": str(tmp_path), "FGSEARCH_HOME": ""},
-        )
-        assert run.returncode == 0, f"fgsearch {line}\n{run.stdout}\n{run.stderr}"
+        status, said = typed(*shlex.split(line), *(["--inline"] if words[0] in TRAINS else []))
+        assert status == 0, f"fgsearch {line}\n{said}"
