@@ -28,7 +28,7 @@ from cluster.postgres import Postgres
 from cluster.private import read_private, secret, without_password, write_private
 from cluster.server import Away, Server
 from cluster.service_settings import Settings, login_lines
-from fgmodel.errors import InputError, writing
+from fgmodel.errors import InputError, require_packages, writing
 from fgmodel.frozen import mistakes
 from fgmodel.lock import Held, hold
 
@@ -85,6 +85,7 @@ class Services:
 
         Raises InputError where they cannot, run already in another way, or would answer a stranger.
         """
+        require_packages("fgsearch services", "services", "flask_wtf", "psycopg")
         with self._alone():
             settings = self._settle(given)
             started = self._start_postgres(settings)

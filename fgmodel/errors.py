@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 LONGEST = 1000   # characters of a line: more is a file quoted whole
@@ -36,6 +37,13 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def require_packages(who: str, extra: str, *needed: str) -> None:
+    """Raise InputError, naming our extra to install, where packages that `who` needs are missing."""
+    if missing := [name for name in needed if find_spec(name) is None]:
+        what = f"the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        raise InputError(f"{who} needs {what}: pip install 'fgsearch[{extra}]'")
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,6 @@ Finding boxes stays outside: it is no network. What the file computes is compare
 
 import warnings
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fgmodel import atomic
-from fgmodel.errors import InputError
+from fgmodel.errors import InputError, require_packages
 from fgmodel.trunks.frozen import HeldTrunk
 from fgmodel.use.classifier import Classifier
 
@@ -73,8 +72,7 @@ def export_onnx(classifier: Classifier, to: Path) -> Checked:
     pixels. Outputs: `probability`, `probability_global`, `probability_local` (B C) and `alpha` (B N T).
     Raises InputError: where a package is missing, or the answers differ.
     """
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise InputError(f"export-onnx needs {', '.join(missing)}: pip install 'fgsearch[onnx]'")
+    require_packages("export-onnx", "onnx", *NEEDED)
     whole = _Whole(classifier).eval()
     inputs = _noise(classifier, 2)
     names = ["probability", "probability_global", *(["probability_local", "alpha"] if classifier.finder else [])]

@@ -18,7 +18,7 @@ from fgmodel.preparation_forecast import Pending, pending
 from fgmodel.training import Run
 from fgmodel.trial_data import TrialData, patch_features
 from search.decide.forecast import expected_epochs, spoken
-from search.run.resources import require_fit, require_resources
+from search.run.resources import require_fit, require_resources, require_sampler
 from search.space.space import Space
 
 TIMED_IMAGES = {True: 64, False: 2}  # on features an image costs milliseconds, end to end seconds
@@ -100,6 +100,7 @@ def check(space: Space, cache: Path, address: str | None = None) -> Report:
     """
     if address is None:
         require_resources(space)
+        require_sampler(space)
     else:
         from cluster.jobs import Jobs  # noqa: PLC0415 Ray's HTTP clients, for who has a cluster only
 

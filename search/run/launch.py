@@ -17,6 +17,7 @@ from search.record.journal import Journal, Launched, Opened
 from search.record.manifest import write_manifest
 from search.run.drive import drive
 from search.run.executor import Executor
+from search.run.resources import require_sampler
 from search.show.screen import Screen, Steps, preparing
 from search.space.space import Space
 from search.tracking.store import Store
@@ -37,6 +38,7 @@ def launch(
     two seconds to import. Raises InputError: when the name belongs to another space, the data changed, or another
     process runs this search; ClusterError: naming the node that cannot take part.
     """
+    require_sampler(space)
     path = home.journal(name)
     with Journal(path) as journal:
         history = load(path)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 from cluster.nodes import Node, named
+from fgmodel.errors import require_packages
 from search.errors import InputError
 from search.space.space import Space
 
@@ -15,6 +16,12 @@ def require_resources(space: Space) -> None:
         if wanted * search.workers > there:
             said = f"{search.workers} workers with {wanted:g} each do not fit: this machine has {there}"
             raise InputError(f"search.resources.{name}: {said}; set search.workers or search.resources.{name}")
+
+
+def require_sampler(space: Space) -> None:
+    """Raise InputError where the space's sampler needs a package that is not installed here."""
+    if space.search.sampler.name == "cmaes" and not space.rows:
+        require_packages("'search.sampler.name': cmaes", "cmaes", "cmaes")
 
 
 def places_here(cpu: float, gpu: float) -> int:
