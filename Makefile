@@ -1,6 +1,6 @@
 # make search   a real search on drawn birds, nothing needed
 # make test     lint, types, import contracts and every test
-.PHONY: help setup search check test docs golden chaos postgresql chromium
+.PHONY: help setup lock search check test docs golden chaos postgresql chromium
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -9,11 +9,23 @@ help:  ## what can be made
 
 setup: .venv/installed  ## .venv with fgsearch in it (about 3 minutes the first time)
 
-.venv/installed: pyproject.toml
+LOCKED := yes# `make setup LOCKED=no` installs the newest within pyproject.toml's ranges instead
+.venv/installed: pyproject.toml $(wildcard constraints/*.txt)
 	@test -x $(PY) || python3 -m venv .venv
 	@echo "installing into .venv (about 3 minutes the first time) ..."
-	@$(PY) -m pip install --quiet --editable '.[dev]' 2>&1 | grep -v '^WARNING: Location' || true
+	@tested=constraints/py$$($(PY) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt; \
+	if test $(LOCKED) = yes -a -f $$tested; then echo "with the versions in $$tested"; \
+	else without=$$tested; tested=/dev/null; echo "with the newest versions within pyproject.toml's ranges: $$without is not there, or not wanted"; fi; \
+	$(PY) -m pip install --quiet --constraint $$tested --editable '.[dev]' 2> .venv/pip.log || { cat .venv/pip.log; exit 1; }
 	@.venv/bin/fgsearch --version && touch $@
+
+lock:  ## constraints/: the versions in .venv, once `make test` has passed with them, for `make setup` on each Python
+	@at=$$(mktemp -d) && trap 'rm -r "$$at"' EXIT && $(PY) -m venv "$$at/uv" && "$$at/uv/bin/pip" install --quiet uv 2> /dev/null && \
+	for version in 3.11 3.12; do \
+	  lock="$$at/py$$(echo $$version | tr -d .).txt" && $(PY) -m pip list --format freeze --exclude-editable > "$$lock" && \
+	  "$$at/uv/bin/uv" pip compile --quiet pyproject.toml --all-extras --universal --python-version $$version \
+	    --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file "$$lock" > /dev/null || exit 1; \
+	done && mkdir -p constraints && cp "$$at"/py*.txt constraints/ && wc -l constraints/*.txt
 
 search: setup  ## search the hyperparameters on drawn finches: no data, no download, no GPU
 	@.venv/bin/fgsearch launch spaces/finches.yaml
