@@ -27,7 +27,7 @@ POINT = 0.72         # of a pixel, at 100 an inch
 def figures(space: Space, history: History) -> Iterator[tuple[Chart, Figure]]:
     """Yield the pictures of a search's page, those there is something to draw of."""
     seen = Seen(space, history)
-    for name in PICTURED if seen.ranked else ():
+    for name in PICTURED if any(t.rung for t in history.candidates) else ():
         if name != "importance" or history.finished:   # a forest takes a second or two
             yield from ((chart, drawn(chart)) for chart in CHARTS[name](seen))
 

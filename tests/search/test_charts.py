@@ -99,9 +99,9 @@ def test_what_is_to_be_made_small_has_its_lowest_as_the_best_so_far(seen) -> Non
 def test_from_rung_to_rung_the_best_and_the_thesis_values_are_told_from_the_others(seen) -> None:
     (chart,) = CHARTS["rungs"](seen)
     layers = named(chart)
-    assert list(layers) == ["other trials", "the thesis' values, #0 (0.3)", "best, #1 (0.7)"], "the best in front"
+    assert list(layers) == ["other trials", "the thesis' values, #0 (0.300)", "best, #1 (0.700)"], "the best in front"
     assert split(layers["other trials"]) == [[0.4], [0.1]]
-    assert split(layers["best, #1 (0.7)"]) == [[0.5, 0.7]]
+    assert split(layers["best, #1 (0.700)"]) == [[0.5, 0.7]]
     assert chart.x.ticks == ((1.0, "1"), (2.0, "2"))
     assert chart.y.low == pytest.approx(0.1 - 0.05 * 0.6)    # from 0.1 to 0.7, and a twentieth beyond
     assert chart.y.high == pytest.approx(0.7 + 0.05 * 0.6)
@@ -111,8 +111,8 @@ def test_parallel_lines_lie_inside_their_axes_the_thesis_values_too_and_have_gap
     (chart,) = CHARTS["parallel"](seen)
     layers, uprights = named(chart), [layer for layer in chart.layers if isinstance(layer, Upright)]
     # margins from -1, which is #0's, to 1; standing: #1, #0, #2, #3 in thirds; lr_local 0.1 is halfway from 0.01 to 1
-    assert split(layers["the thesis' values, #0 (0.3)"]) == [pytest.approx([0.5, 0.0, 2 / 3])]
-    assert split(layers["best, #1 (0.7)"]) == [pytest.approx([0.0, 0.75, 1.0])]
+    assert split(layers["the thesis' values, #0 (0.300)"]) == [pytest.approx([0.5, 0.0, 2 / 3])]
+    assert split(layers["best, #1 (0.700)"]) == [pytest.approx([0.0, 0.75, 1.0])]
     lower = split(layers["lower half (2 trials)"])
     assert lower[0] == pytest.approx([1.0, 1.0, 1 / 3])
     assert math.isnan(lower[1][1]), "#3 has no margin"
@@ -146,6 +146,7 @@ def test_the_sampler_is_seen_by_who_asked(seen) -> None:
     rates, margins = CHARTS["sampler"](seen)
     assert points(named(rates)["reference"]) == [(0, 0.1)]
     assert points(named(margins)["tpe"]) == [(1, 0.5), (2, 1.0)]
+    assert named(margins)["tpe"].pen == named(rates)["tpe"].pen, "whoever asked looks the same on all"
     assert margins.y.low < -1, "the thesis' margin lies inside the axis"
     assert "in the second half of the search: 0.625 to 0.875." in margins.said   # of 0.5 and 1, the second half of three
 

@@ -16,6 +16,7 @@ from fgmodel.palette import GREY
 from search.record.history import Trial
 from search.show.charts.chart import LEAD, NEXT, THESIS, Axis, Bars, Chart, Heat, Layer, Pen, Trace, fitted
 from search.show.charts.seen import Seen
+from search.show.standing import ranked
 
 ALPHA, COSINE, STEP = "attention/alpha", "attention/state_cosine", "val/accuracy_step"
 CURVES = 4         # trials whose attention is drawn
@@ -28,7 +29,7 @@ def attention_charts(seen: Seen) -> list[Chart]:
     if not seen.told:
         return []
     best = seen.told[0][0]
-    others = [t for t in seen.ranked if t is not best and t.rung >= best.rung]
+    others = [t for t in ranked(seen.space, seen.history) if t is not best and t.rung >= best.rung]
     thesis = [trial.number for trial, _, pen in seen.told if pen is THESIS]
     return attention_of([best, *others[: CURVES - 1]], *thesis)
 

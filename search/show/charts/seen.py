@@ -12,8 +12,8 @@ from search.decide.asha import REFERENCE
 from search.record.history import History, Trial
 from search.show.charts.chart import LEAD, THESIS, Axis, Pen, fitted
 from search.show.importance import Importance, importance
-from search.show.names import SPOKEN, configuration, number
-from search.show.standing import ranked, standings
+from search.show.names import SPOKEN, configuration
+from search.show.standing import standings
 from search.space.space import Space
 
 MOST = 1_000     # marks or lines of a kind: a browser stays quick
@@ -26,11 +26,6 @@ class Seen:
 
     space: Space
     history: History
-
-    @cached_property
-    def ranked(self) -> list[Trial]:
-        """The trials that finished a rung, the best first."""
-        return ranked(self.space, self.history)
 
     @cached_property
     def standing(self) -> dict[int, float]:
@@ -48,7 +43,7 @@ class Seen:
         best, thesis = race.best(self.space.search, self.history), self.history.trials.get(REFERENCE)
         thesis = None if self.space.rows or thesis is None or not thesis.rung else thesis
         both = ((best, "best", LEAD), (None if thesis is best else thesis, "the thesis' values", THESIS))
-        return [(t, f"{name}, #{t.number} ({number(self.value(t, t.rung))})", pen) for t, name, pen in both if t]
+        return [(t, f"{name}, #{t.number} ({self.value(t, t.rung):.3f})", pen) for t, name, pen in both if t]
 
     def value(self, trial: Trial, rung: int) -> float:
         """Return a trial's objective at a rung."""

@@ -119,12 +119,11 @@ def _effect_chart(seen: Seen, effect: Effect) -> Chart:
 
 def _sampler_chart(seen: Seen, parameter: Parameter) -> Chart:
     trials = [t for t in seen.history.candidates if parameter.name in t.settings]
-    scale, pens = Scale.of(parameter, trials), dict.fromkeys(t.by for t in trials)
-    layers = []
-    for place, by in enumerate(pens):
+    scale, layers = Scale.of(parameter, trials), []
+    for place, by in enumerate(dict.fromkeys(t.by for t in seen.history.candidates)):   # as on every other chart
         pen = replace(ASKED[place % len(ASKED)], dash=None, size=6)
-        asked = thinned([t for t in trials if t.by == by], MOST)
-        layers.append(_marks(seen, by, pen, [(t.number, scale.of_trial(t), t) for t in asked]))
+        if asked := thinned([t for t in trials if t.by == by], MOST):
+            layers.append(_marks(seen, by, pen, [(t.number, scale.of_trial(t), t) for t in asked]))
     x = fitted("trial", [t.number for t in trials], whole=True)
     said = f"Values by trial. {_concentration(parameter, trials[len(trials) // 2:])}"
     name = parameter.name
