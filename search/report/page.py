@@ -1,55 +1,29 @@
 """The report as one HTML file: sections of charts, tables and pictures, plotly within, nothing from elsewhere.
 
 Whatever comes from a file (names, questions, failures) is escaped by the template; the labels that plotly itself reads
-as markup go through `plain`. A policy in the page forbids it the network.
+as markup go through `plots.plain`. A policy in the page forbids it the network.
 """
 
 import base64
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-BLUE, VERMILION, GREEN, GREY = "#2a86c8", "#d55e00", "#009e73", "#80868d"
-"""Okabe and Ito's, told apart by every eye; blue and grey lighter, so that they stand out from white and from black."""
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-HEIGHT, SMALL = 400, 250
+from search.report.plots import drawn
+from search.show.charts.chart import Chart
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A figure with its title and what it shows in words: for who cannot see it, and under it for everyone."""
-
-    title: str
-    said: str
-    figure: go.Figure
-    wide: int = 0               # px below which it scrolls sideways rather than shrink
-    kind: str = field(default="chart", init=False)
-
-    @property
-    def drawn(self) -> Markup:
-        """The figure as JSON that may stand in a script element."""
-        return Markup(str(self.figure.to_json()).replace("<", "\\u003c"))  # noqa: S704 no tag can open in it
-
-    @property
-    def height(self) -> int:
-        """Pixels."""
-        return int(self.figure.layout.height)
-
-
-@dataclass(frozen=True)
-class Charts:
-    """Small charts side by side, as many as fit."""
+class Plots:
+    """Charts to look into, one below the other; small ones side by side, as many as fit."""
 
     charts: Sequence[Chart]
-    kind: str = field(default="charts", init=False)
+    small: bool = False
+    kind: str = field(default="plots", init=False)
 
 
 @dataclass(frozen=True)
@@ -96,7 +70,7 @@ class Words:
     kind: str = field(default="words", init=False)
 
 
-Part = Chart | Charts | Grid | Picture | Gallery | Words
+Part = Plots | Grid | Picture | Gallery | Words
 
 
 @dataclass(frozen=True)
@@ -127,24 +101,11 @@ class Page:
         places = Environment(
             loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         )
+        places.filters["drawn"] = _drawn
         plotly = Markup(get_plotlyjs())  # noqa: S704 the library itself
         return places.get_template("page.html").render(page=self, plotly=plotly)
 
 
-def plain(text: object) -> str:
-    """Return text that plotly shows as it is, where it would read tags."""
-    return html.escape(str(text), quote=False)
-
-
-def figure(x: str, y: str, height: int = HEIGHT, **axes: Any) -> go.Figure:  # noqa: ANN401 plotly's own settings
-    """Return an empty figure with both axes named; `axes` holds `xaxis_…`, `yaxis_…` and other layout settings."""
-    drawn = go.Figure()
-    drawn.update_layout(
-        template="none", height=height, margin={"l": 62, "r": 16, "t": 34, "b": 52}, hovermode="closest",
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
-        xaxis={"title": {"text": x}, "automargin": True}, yaxis={"title": {"text": y}, "automargin": True},
-    )
-    return drawn.update_layout(**axes)
+def _drawn(chart: Chart) -> Markup:
+    """Return a chart's figure as JSON that may stand in a script element."""
+    return Markup(str(drawn(chart).to_json()).replace("<", "\\u003c"))  # noqa: S704 no tag can open in it

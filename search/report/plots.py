@@ -1,117 +1,96 @@
-"""Charts of the search itself: what it cost and found, and how trials fared from rung to rung.
+"""The charts of `search.show.charts` as figures to look into, with plotly."""
 
-Marks differ in shape as well as in colour, and each chart says in words what it shows.
-"""
-
+import html
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
-import numpy as np
+import plotly.graph_objects as go
 
-from search.decide.asha import REFERENCE, Ladder
-from search.record.history import History, Trial
-from search.report.page import BLUE, GREEN, GREY, SYMBOLS, VERMILION, Chart, figure, plain
-from search.show.verdict import SPOKEN, configuration
-from search.space.space import Space
+from fgmodel.palette import BLUE, GREY
+from search.show.charts.chart import Axis, Band, Bars, Chart, Heat, Layer, Pen, Trace, Upright
 
-MOST = 1_000        # marks or lines of a kind: a browser stays quick
-COLOURS = (GREY, BLUE, GREEN, VERMILION)
+SYMBOLS = {"triangle": "triangle-up"}   # where plotly calls a mark otherwise
+CLEAR = "rgba(0,0,0,0)"
 
 
-def history_chart(space: Space, history: History) -> Chart:
-    """Return every rung that a trial finished against the epochs trained so far, and the best so far as a line."""
-    objective, rungs = space.search.objective, space.search.rungs
-    reports = sorted((at, t.number, epoch) for t in history.candidates for epoch, at in t.reported.items())
-    spent = {(number, epoch): k for k, (_, number, epoch) in enumerate(reports, start=1)}
-    drawn = figure("epochs trained so far, all trials together", plain(SPOKEN[objective]))
-    for place, rung in enumerate(rungs):
-        done = thinned([t for t in history.candidates if t.rung >= rung and rung in t.reports], MOST)
-        drawn.add_scatter(
-            x=[spent[t.number, rung] for t in done], y=[t.at(rung, objective) for t in done], mode="markers",
-            name=f"after {rung} epoch{'s' if rung > 1 else ''}", text=[hover(space, t) for t in done],
-            hoverinfo="text+y", marker=_mark(place, len(rungs)),
-        )
-    steps = _bests(space, history, list(spent))
-    drawn.add_scatter(
-        x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines", name="best so far",
-        line={"shape": "hv", "color": VERMILION, "width": 2}, hoverinfo="x+y",
+def drawn(chart: Chart) -> go.Figure:
+    """Return a chart as plotly draws it, on paper of any colour."""
+    figure = go.Figure()
+    for layer in chart.layers:
+        _add(figure, layer)
+    framed = chart.y.shown
+    return figure.update_layout(
+        template="none", height=chart.height, margin={"l": 62, "r": 16, "t": 34, "b": 52}, hovermode="closest",
+        paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font={"family": "system-ui, sans-serif", "size": 13},
+        modebar={"bgcolor": CLEAR, "color": GREY, "activecolor": BLUE}, barmode="overlay",
+        showlegend=any(trace.name for trace in figure.data),
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "bgcolor": CLEAR},
+        xaxis=_axis(chart.x, framed), yaxis=_axis(chart.y, framed),
     )
-    end = f": {steps[-1][1]:.3f} in the end" if steps else ""
-    said = (
-        f"{len(reports):,} epochs of {len(history.candidates):,} trials. A mark is a trial at a rung, its shape the "
-        f"rung; the line is the best value so far at any rung{end}."
-    )
-    return Chart("Value found against cost", said, drawn)
 
 
-def rungs_chart(space: Space, history: History) -> Chart:
-    """Return the trials' values from rung to rung, the best and the reference told apart."""
-    objective, rungs = space.search.objective, space.search.rungs
-    drawn = figure("rung (epochs trained)", plain(SPOKEN[objective]))
-    places, best = list(range(len(rungs))), Ladder(space.search).leader(history)
-    reference = None if space.rows else history.trials.get(REFERENCE)
-    others = thinned([t for t in history.candidates if t.rung and t is not best and t is not reference], MOST)
-    xs, ys, texts = joined([(places, _at_rungs(t, rungs, objective), hover(space, t)) for t in others])
-    drawn.add_scatter(
-        x=xs, y=ys, text=texts, hoverinfo="text+y", mode="lines+markers", name="other trials", opacity=0.7,
-        line={"color": GREY, "width": 1}, marker={"color": GREY, "size": 4},
-    )
-    told = [(reference, "the thesis' values, #0", BLUE, "dash", "square")] if reference is not best else []
-    told += [(best, f"best, #{best.number}", VERMILION, "solid", "diamond")] if best else []
-    for trial, name, colour, dash, symbol in told:
-        if trial is not None and trial.rung:
-            drawn.add_scatter(
-                x=places, y=_at_rungs(trial, rungs, objective), name=name, mode="lines+markers", hoverinfo="text+y",
-                text=[hover(space, trial)] * len(places), line={"color": colour, "width": 3, "dash": dash},
-                marker={"symbol": symbol, "size": 10},
+def plain(text: object) -> str:
+    """Return text that plotly shows as it is, where it would read tags."""
+    return html.escape(str(text), quote=False).replace("\n", "<br>")
+
+
+def _axis(given: Axis, framed: bool) -> dict[str, Any]:
+    ends = (math.log10(given.low), math.log10(given.high)) if given.log else (given.low, given.high)
+    look = {
+        "title": {"text": plain(given.title)}, "range": ends, "type": "log" if given.log else "linear",
+        "visible": given.shown, "showgrid": framed, "zeroline": False, "automargin": True,
+    }
+    if given.ticks:
+        return {**look, "tickvals": [at for at, _ in given.ticks], "ticktext": [plain(text) for _, text in given.ticks]}
+    few = given.whole and given.high - given.low <= 12
+    return {**look, "dtick": 1 if few else None, "tickformat": ",d" if given.whole else None}
+
+
+def _add(figure: go.Figure, layer: Layer) -> None:
+    match layer:
+        case Trace():
+            mode = "+".join(["lines"] * bool(layer.pen.dash) + ["markers"] * bool(layer.pen.mark))
+            figure.add_scatter(
+                x=layer.xs, y=layer.ys, mode=mode, text=[plain(text) for text in layer.said], **_named(layer.name),
+                hoverinfo="text" if layer.said else "x+y+name", opacity=layer.pen.opacity, **_pen(layer.pen),
             )
-    drawn.update_xaxes(tickvals=places, ticktext=[str(r) for r in rungs])
-    counts = ", ".join(f"{sum(t.rung >= r for t in history.candidates):,} finished rung {r}" for r in rungs)
-    return Chart("From rung to rung", f"Each line is a trial, as far as it came: {counts}.", drawn)
+        case Bars():
+            along, across = ("x", "y") if layer.sideways else ("y", "x")
+            shape = {"shape": "/" if layer.hatched else "", "fgcolor": layer.colour, "bgcolor": CLEAR}
+            figure.add_bar(
+                **{along: layer.lengths, across: layer.at}, width=layer.thick, **_named(layer.name),
+                orientation="h" if layer.sideways else "v", hoverinfo=f"{along}+name",
+                marker={"color": layer.colour, "pattern": shape},
+            )
+        case Band():
+            for edge, fill in ((layer.low, None), (layer.high, "tonexty")):
+                colour = "rgba({},{},{},0.3)".format(*bytes.fromhex(layer.colour[1:]))
+                hidden = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+                figure.add_scatter(x=layer.xs, y=edge, mode="lines", fill=fill, fillcolor=colour, **hidden)
+        case Heat():
+            bar = {"title": {"text": plain(layer.name)}, "thickness": 14}
+            figure.add_heatmap(
+                x=layer.xs, y=layer.ys, z=layer.values, colorscale="Viridis", zmin=0, zmax=max(map(max, layer.values)),
+                colorbar=bar, hovertemplate="%{x}, %{y}: %{z:.3f}<extra></extra>",
+            )
+        case Upright():
+            line = {"color": GREY, "width": 1}
+            figure.add_shape(type="line", x0=layer.x, x1=layer.x, y0=0, y1=1, line=line, layer="below")
+            for at, text in layer.ticks:
+                where = {0.0: ("center", "top"), 1.0: ("center", "bottom")}.get(at, ("right", "middle"))
+                figure.add_annotation(
+                    x=layer.x, y=at, text=plain(text), xanchor=where[0], yanchor=where[1], showarrow=False,
+                    xshift=-5 * (where[1] == "middle"), yshift=5 * round(at * 2 - 1), font={"size": 12}, bgcolor="#fff",
+                )
+        case _:
+            assert_never(layer)
 
 
-def hover(space: Space, trial: Trial) -> str:
-    """Return what a mark says of its trial."""
-    return plain(f"#{trial.number}: {configuration(space, trial.settings)}")
+def _named(name: str) -> dict[str, Any]:
+    return {"name": plain(name), "showlegend": bool(name)}
 
 
-def thinned(trials: list[Trial], most: int) -> list[Trial]:
-    """Return at most so many trials, evenly from first to last."""
-    return trials if len(trials) <= most else [trials[k] for k in np.linspace(0, len(trials) - 1, most).astype(int)]
-
-
-def joined(lines: Sequence[tuple[Sequence[float], Sequence[float | None], str]]) -> tuple[list[Any], ...]:
-    """Return many lines, each with its text, as one with gaps: a browser draws that quickly, a thousand traces not."""
-    xs: list[Any] = []
-    ys: list[Any] = []
-    texts: list[Any] = []
-    for x, y, text in lines:
-        xs += [*x, None]
-        ys += [*y, None]
-        texts += [text] * len(x) + [""]
-    return xs, ys, texts
-
-
-def _mark(place: int, of: int) -> dict[str, Any]:
-    """Return a rung's mark: the last rung's is the most striking."""
-    return {"symbol": SYMBOLS[place % len(SYMBOLS)], "color": COLOURS[-min(of - place, len(COLOURS))], "size": 8}
-
-
-def _bests(space: Space, history: History, order: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
-    """Return (epochs spent, value) each time a rung was finished with a better value, and once more at the end."""
-    sign, best = 1 if space.search.maximize else -1, -math.inf
-    steps: list[tuple[int, float]] = []
-    for spent, (number, epoch) in enumerate(order, start=1):
-        trial = history.trials[number]
-        value = trial.at(epoch, space.search.objective)
-        if epoch not in space.search.rungs or trial.rung < epoch or trial.reason or math.isnan(value):
-            continue
-        if sign * value > best:
-            best = sign * value
-            steps.append((spent, value))
-    return [*steps, (len(order), steps[-1][1])] if steps else []
-
-
-def _at_rungs(trial: Trial, rungs: Sequence[int], objective: str) -> list[float | None]:
-    return [trial.at(r, objective) if r <= trial.rung and r in trial.reports else None for r in rungs]
+def _pen(pen: Pen) -> dict[str, Any]:
+    line = {"color": pen.colour, "dash": pen.dash, "width": pen.width}
+    symbol = SYMBOLS.get(pen.mark or "", pen.mark)
+    return {"line": line, "marker": {"symbol": symbol, "color": pen.colour, "size": pen.size}}

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from search.decide.asha import Ladder
 from search.decide.forecast import seconds_left, spoken
 from search.record.history import History, space_of
 from search.record.home import Home
 from search.record.journal import Fact
-from search.report.attended import attention_charts
-from search.report.by_setting import effect_chart, importance_chart, parallel_chart, sampler_chart
-from search.report.page import Charts, Page, Part, Section
+from search.report.page import Page, Part, Plots, Section
 from search.report.pictures import Pictures, not_drawn
-from search.report.plots import history_chart, rungs_chart
 from search.report.tables import (
     best_table,
     cost_table,
@@ -26,23 +22,26 @@ from search.report.tables import (
     settings_table,
     shares_table,
 )
-from search.show.importance import Importance, importance, standings
-from search.show.verdict import Verdict, between, number, verdict
-from search.space.space import Space
+from search.show.charts.listed import CHARTS
+from search.show.charts.seen import Seen
+from search.show.importance import Importance
+from search.show.names import number
+from search.show.verdict import Verdict, between, verdict
 
-CURVES = 4              # trials whose attention is drawn
 BELIEVED = 0.1          # R² below which a forest's importance is noise
 
 
 @dataclass(frozen=True)
-class Told:
+class Told(Seen):
     """What a report is written from."""
 
     name: str
     facts: Sequence[Fact]
-    history: History
-    space: Space
     verdict: Verdict | None     # None: no trial has finished a rung
+
+    def plots(self, name: str, *, small: bool = False) -> Plots:
+        """Return the charts of a name."""
+        return Plots(CHARTS[name](self), small)
 
     @classmethod
     def of(cls, home: Home, name: str) -> Self:
@@ -50,7 +49,7 @@ class Told:
         facts = home.facts(name)
         history = History.of(facts)
         space = space_of(history)
-        return cls(name, facts, history, space, verdict(space, history))
+        return cls(space, history, name, facts, verdict(space, history))
 
 
 def page(told: Told, found: Verdict, pictures: Pictures | None = None, refresh: int | None = None) -> Page:
@@ -94,8 +93,8 @@ def _best(told: Told, found: Verdict) -> Section:
 
 
 def _cost_history(told: Told) -> Section:
-    chart = history_chart(told.space, told.history)
-    return Section("history", "History against cost", "What was found, against what it cost so far.", [chart])
+    lead = "What was found, against what it cost so far."
+    return Section("history", "History against cost", lead, [told.plots("history")])
 
 
 def _rungs(told: Told) -> list[Section]:
@@ -104,8 +103,7 @@ def _rungs(told: Told) -> list[Section]:
         return []
     goes = "goes on" if search.promote else "may go on, the others stop"
     lead = f"Trials compete at {', '.join(map(str, search.rungs))} epochs; one in {search.reduction} of a rung {goes}."
-    parts: list[Part] = [rungs_table(told.space, told.history), rungs_chart(told.space, told.history)]
-    return [Section("rungs", "Rungs", lead, parts)]
+    return [Section("rungs", "Rungs", lead, [rungs_table(told.space, told.history), told.plots("rungs")])]
 
 
 def _settings(told: Told) -> list[Section]:
@@ -113,18 +111,14 @@ def _settings(told: Told) -> list[Section]:
     space, history = told.space, told.history
     if not space.tune:
         return []
-    standing, found = standings(space, history), importance(space, history)
-    side = [parallel_chart(space, history, standing)]
-    effects: list[Part] = []
+    found, effects = told.importance, list[Part]()
     if found:
-        curves = [effect_chart(space, history, standing, effect) for effect in found.effects]
-        effects = [importance_chart(found), shares_table(space, history, found), Charts(curves)]
-    looked = [Charts([sampler_chart(space, history, parameter) for parameter in space.tune])]
+        effects = [told.plots("importance"), shares_table(space, history, found), told.plots("effects", small=True)]
     by = f"Each setting's value by trial, as '{space.search.sampler.name}' asked for it after the reference."
     return [
-        Section("parallel", "Settings side by side", "Which combinations did well.", side),
+        Section("parallel", "Settings side by side", "Which combinations did well.", [told.plots("parallel")]),
         Section("importance", "What decides: importance and effects", _importance_said(found), effects),
-        Section("sampler", "Where the sampler looked", by, looked),
+        Section("sampler", "Where the sampler looked", by, [told.plots("sampler", small=True)]),
     ]
 
 
@@ -151,16 +145,14 @@ def _failures(told: Told) -> Section:
 
 
 def _attention(told: Told, found: Verdict) -> Section:
-    best = found.trial
-    others = [t for t in Ladder(told.space.search).rank(told.history, best.rung) if t is not best and not t.reason]
-    charts = attention_charts([best, *others[: CURVES - 1]])
+    best, plots = found.trial, told.plots("attention")
     lead = (
         f"The best trial, #{best.number}, after {best.rung} epochs, beside the next ones of its rung, on validation "
         "images. The patch is the same at each step; what differs is the LSTM's state."
     )
-    if not charts:
+    if not plots.charts:
         lead = "The best trial's local stream has no time steps, so there is no attention to show."
-    return Section("attention", "Attention and accuracy over the time steps", lead, charts)
+    return Section("attention", "Attention and accuracy over the time steps", lead, [plots] if plots.charts else [])
 
 
 def _cost(told: Told) -> Section:

@@ -15,8 +15,9 @@ from search.record.history import History, Trial
 from search.record.journal import Fact, Launched, Lost, OpenedTest
 from search.report.page import Grid
 from search.show.importance import Importance, importance_at
-from search.show.screen import SHORT, ranked
-from search.show.verdict import SPOKEN, Verdict, between, chances, configuration, number
+from search.show.names import SPOKEN, configuration, label, number
+from search.show.standing import ranked
+from search.show.verdict import Verdict, between, chances
 from search.space.space import Space
 
 ROWS, BEST = 25, 10       # of tables that could go on
@@ -50,9 +51,8 @@ def settings_table(space: Space, trial: Trial) -> Grid:
             where = ", ".join(map(number, p.choices))
         else:
             where = f"{number(p.low)} to {number(p.high)}{', logarithmic' if p.log else ''}"
-        sign = f"{SHORT[p.name]} ({p.name})" if p.name in SHORT else p.name
         value = number(given) if p.name in trial.settings else "not used"
-        rows.append([sign, value, number(DEFAULTS[p.name]), where])
+        rows.append([label(p.name), value, number(DEFAULTS[p.name]), where])
     if space.rows:
         rows = [[name, number(value), number(DEFAULTS[name]), "–"] for name, value in trial.settings.items()]
     return Grid(f"Configuration of trial #{trial.number}", ["setting", "best", "thesis", "looked for in"], rows)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.decide.asha import Ladder
 from search.record.history import History, Trial
+from search.show.standing import standings
 from search.space.parameter import Parameter
 from search.space.space import Space
 
@@ -63,16 +63,6 @@ class _Forest:
         return np.asarray(self.trees.predict(_filled(coded, self.middle)))
 
 
-def standings(space: Space, history: History) -> dict[int, float]:
-    """Return each trial's standing, 0..1, by number; trials without a finished rung that did not diverge have none."""
-    ladder = Ladder(space.search)
-    placed = [t for t in history.candidates if t.rung and not t.reason]
-    placed.sort(key=lambda t: (-t.rung, ladder.key(t, t.rung)))
-    last = [t for t in history.candidates if t.reason == "divergence"]
-    most = max(1, len(placed) + len(last) - 1)
-    return {t.number: 1 - k / most for k, t in enumerate(placed)} | {t.number: 0.0 for t in last}
-
-
 def importance(space: Space, history: History) -> Importance | None:
     """Return what decides standing; None where nothing is tuned or too few trials have one."""
     standing = standings(space, history)
@@ -99,7 +89,6 @@ def importance_at(space: Space, history: History, rung: int) -> dict[str, float]
         curve = _curves(forest, column, p, _grid(p)).mean(axis=0)
         shares[p.name] = _share(forest, column, curve, spread)
     return shares
-
 
 
 def _fitted(space: Space, trials: list[Trial], target: np.ndarray) -> _Forest | None:

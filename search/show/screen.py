@@ -17,9 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from search.decide import race
-from search.decide.asha import REFERENCE, Ladder
+from search.decide.asha import REFERENCE
 from search.decide.forecast import seconds_left, spoken
 from search.record.history import History, Trial
+from search.show.charts.attention import ALPHA, by_step
+from search.show.names import number, sign
+from search.show.standing import ranked
 from search.space.space import Space
 
 REFRESH_SECONDS = 0.25
@@ -28,14 +31,6 @@ LINE_SECONDS = 15.0  # between lines where there is no terminal
 ROWS = 12
 SPARKS = 9  # bars of a trial's epochs
 BARS = "▁▂▃▄▅▆▇█"
-SHORT = {
-    "loss.lambda_rank": "λ",
-    "loss.lambda_local": "λ'",
-    "loss.margin": "margin",
-    "model.time_steps": "T",
-    "optim.lr_global": "lr glob",
-    "optim.lr_local": "lr loc",
-}
 
 
 @contextmanager
@@ -136,8 +131,8 @@ def trial_table(space: Space, history: History, rows: int = ROWS) -> "TrialTable
         Column("entropy", [_entropy(t) for t in shown]),
     ]
     for parameter in space.tune:
-        cells = [_number(t.settings.get(parameter.name)) for t in shown]
-        columns.append(Column(SHORT.get(parameter.name, parameter.name), cells))
+        cells = [number(t.settings.get(parameter.name)) for t in shown]
+        columns.append(Column(sign(parameter.name), cells))
     if space.rows:
         seeds = Column("seed", [str(t.settings["seed"]) for t in shown])
         columns[1:1] = [Column("row", [t.by for t in shown], left=True), seeds]
@@ -204,13 +199,6 @@ def _reference_said(history: History, metric: str) -> str:
     return f" (*#0, the thesis' values: {reference.at(reference.rung, metric):.3f} after {reference.rung})"
 
 
-def ranked(space: Space, history: History) -> list[Trial]:
-    """Return the trials that finished a rung: highest rung first, best first within it."""
-    ladder = Ladder(space.search)
-    done = (t for t in history.candidates if t.rung and not t.reason)
-    return sorted(done, key=lambda t: (-t.rung, ladder.key(t, t.rung)))
-
-
 def progress_line(space: Space, history: History) -> str:
     """Return one line: how far the search is, its best trial, the time left."""
     search, trials = space.search, history.trials.values()
@@ -232,8 +220,7 @@ def progress_line(space: Space, history: History) -> str:
 
 def alpha_bars(trial: Trial) -> str:
     """Return mean α over the time steps as a row of bars; the tallest is the largest."""
-    metrics = trial.reports.get(trial.epoch, {})
-    alphas = [v for k, v in sorted(metrics.items()) if k.startswith("attention/alpha/")]
+    alphas = by_step(trial, trial.epoch, ALPHA).tolist()
     return sparkline(alphas, 0.0, max(alphas, default=1.0) or 1.0)
 
 
@@ -254,10 +241,6 @@ def _by_epoch(trial: Trial, objective: str) -> list[float]:
 def _entropy(trial: Trial) -> str:
     entropy = trial.at(trial.epoch, "attention/entropy")
     return "–" if math.isnan(entropy) else f"{entropy:.2f}"
-
-
-def _number(value: object) -> str:
-    return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def search_table(found: list[dict[str, Any]]) -> Table:
@@ -285,7 +268,7 @@ def status_view(found: dict[str, Any], history: History) -> Group:
     lines.append("rungs: " + ", ".join(f"{count} finished {rung}" for rung, count in found["rungs"].items()))
     if best := found["best"]:
         lines.append(f"best: #{best['trial']}, {found['objective']} {best['value']:.4f} after {best['rung']} epochs")
-        lines += [f"  {name}: {_number(value)}" for name, value in best["settings"].items()]
+        lines += [f"  {name}: {number(value)}" for name, value in best["settings"].items()]
         lines.append(f"  α over t: {alpha_bars(history.trials[best['trial']])}")
     lines += [f"failed #{number}: {why}" for number, why in found["failures"].items()]
     if found["seconds_left"] is not None:

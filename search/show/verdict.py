@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,16 +16,9 @@ from search.decide import race
 from search.decide.asha import REFERENCE
 from search.decide.race import Confirmed
 from search.record.history import History, Trial
-from search.show.screen import SHORT
+from search.show.names import SPOKEN, configuration
 from search.space.space import Space
 
-SPOKEN = {
-    "val/accuracy": "validation accuracy",
-    "val/accuracy_global": "validation accuracy of the global stream",
-    "val/accuracy_local": "validation accuracy of the local stream",
-    "val/nll": "validation nll",
-    "test/accuracy": "test accuracy",
-}
 SURE, LIKELY = 0.95, 0.8   # odds from which the words change
 
 
@@ -73,21 +65,6 @@ def asked(space: Space) -> str:
     text = " ".join(space.question.split())
     first = re.match(r".+?[?.!](?= |$)", text)
     return first.group() if first else text or f"Which settings give the best {SPOKEN[space.search.objective]}?"
-
-
-def configuration(space: Space, settings: dict[str, Any]) -> str:
-    """Return what is tuned in a line, as λ 1.26, T 9."""
-    names = [p.name for p in space.tune] or list(settings)
-    return ", ".join(f"{SHORT.get(name, name)} {number(settings[name])}" for name in names if name in settings)
-
-
-def number(value: object) -> str:
-    """Return a setting or a measure as a person writes it."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower() if value is not None else "–"
-    if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.3g}"
-    return str(value)
 
 
 def chances(odds: float) -> str:

@@ -15,8 +15,10 @@ from fgmodel.config import DEFAULTS
 from search.decide import race
 from search.decide.asha import REFERENCE
 from search.record.history import History, Trial
-from search.show.screen import SHORT
-from search.show.verdict import SPOKEN, asked, number, verdict
+from search.show.charts.attention import ALPHA, COSINE, STEP
+from search.show.charts.chart import Chart
+from search.show.names import SPOKEN, label, number
+from search.show.verdict import asked, verdict
 from search.space.space import Space
 
 VIEW = "mlflow.sharedViewState."   # and the view's name: where MLflow's pages look for it
@@ -25,7 +27,7 @@ APART = " &emsp; "                 # between cells, for which MLflow's tables le
 WIDTH = 118                        # pixels of a column
 SEARCHES = "searches"              # the view of all of them
 PLACE = "rung.value"               # the rung a trial reached, and its objective there: 27.841 is ahead of 9.9
-OVER_STEPS = {"attention/alpha": "attention", "val/accuracy_step": "accuracy", "attention/state_cosine": "likeness"}
+OVER_STEPS = {ALPHA: "attention", STEP: "accuracy", COSINE: "likeness"}
 """Curves over the time steps of a trial at the last rung, logged as `by time step/…` with t in place of the epoch."""
 BY_EPOCH, BY_STEP = "attention heatmaps by epoch", "attention heatmaps by time step"   # keys of the image grid
 CURVES = {
@@ -37,12 +39,6 @@ CURVES = {
 }
 """Sections of charts, and the metrics of each; MLflow cuts a name off after some fifty letters."""
 HEATMAPS, SETTINGS = "Where the time steps look", "Settings and what came of them"
-FIGURES = {
-    "history": "Every rung that a trial finished, against the epochs spent so far",
-    "rungs": "Values from rung to rung",
-    "parallel": "Settings of the trials, best and others",
-    "importance": "Which settings decide",
-}
 
 
 def placed(space: Space, rung: int, value: float) -> float:
@@ -103,16 +99,16 @@ def linked_runs(text: str) -> set[str]:
 
 def description(
     space: Space, history: History, search: str, experiment: str, runs: Mapping[int | None, str],
-    figures: Sequence[str],
+    charts: Sequence[Chart],
 ) -> str:
     """Return a search at a glance in Markdown.
 
-    `runs` are the ids of MLflow's runs by trial, its own under None; `figures` those of `FIGURES` that are drawn.
+    `runs` are the ids of MLflow's runs by trial, its own under None; `charts` what is drawn of it.
     """
     asks = f"**{_escaped(asked(space))}** {_links(space, history, search, experiment, runs)}"
     answers = f"{_answer(space, history)} {_standing(space, history)}"
     parts = [f"{asks}  \n{answers}"]  # MLflow shows 100 px until one asks for more; a click reaches the first two lines
-    parts += [_sure(space, history), _settings(space, history), _pictures(runs[None], figures)]
+    parts += [_sure(space, history), _settings(space, history), _pictures(runs[None], charts)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -153,8 +149,7 @@ def _settings(space: Space, history: History) -> str:
     rows = [f"| setting |{APART}best |{APART}thesis, #{REFERENCE} |", "|---|---|---|"]
     for parameter in space.tune:
         name = parameter.name
-        spoken = f"{SHORT[name]} (`{name}`)" if name in SHORT else f"`{name}`"
-        rows.append(f"| {spoken} |{APART}{_setting(best, name)} |{APART}{_setting(reference, name)} |")
+        rows.append(f"| {label(name, '`')} |{APART}{_setting(best, name)} |{APART}{_setting(reference, name)} |")
     return "\n".join(rows)
 
 
@@ -174,12 +169,12 @@ def _links(
     return " · ".join([every, charts, *one])
 
 
-def _pictures(run: str, figures: Sequence[str]) -> str:
-    """Return the figures themselves; MLflow serves them beside its page."""
+def _pictures(run: str, charts: Sequence[Chart]) -> str:
+    """Return the charts as pictures, each with what it says; MLflow serves them beside its page."""
     parts = []
-    for name in figures:
-        where = urlencode({"path": f"figures/{name}.png", "run_uuid": run})
-        parts.append(f"**{FIGURES[name]}**\n\n![{FIGURES[name]}](get-artifact?{where})")
+    for chart in charts:
+        where = urlencode({"path": f"figures/{chart.name}.png", "run_uuid": run})
+        parts.append(f"**{chart.title}**\n\n![{chart.title}. {_escaped(chart.said)}](get-artifact?{where})")
     return "\n\n".join(parts)
 
 

@@ -14,12 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fgmodel.analysis.attention_figure import attention_figure
 from fgmodel.lock import Held, hold
 from search.decide import race
 from search.decide.asha import Ladder
 from search.record.history import History, Trial
 from search.record.journal import Ended, Failed, Opened, Reader, Reported, Stopped
+from search.show.charts.chart import Chart
 from search.space.space import Space
 from search.tracking.entry import AwayError, Point, RefusedError, Status, TrackedData, TrackedRun
 from search.tracking.pages import description, linked_runs, view
@@ -140,31 +140,31 @@ class Projection:
             return []
         began = time.monotonic()
         refusals: list[str] = []
-        names: list[str] = []
+        charts: list[Chart] = []
         try:
-            names = self._draw(parent)
+            charts = self._draw(parent)
         except RefusedError as error:
             refusals.append(f"the search's figures: {error}")
         ids = {number: run.id for number, run in runs.items()}
-        note = description(self._space, self._history, search_id(opened), self._store.experiment(), ids, names)
+        note = description(self._space, self._history, search_id(opened), self._store.experiment(), ids, charts)
         self._store.write(parent, [], {}, {NOTE: note} | ({} if refusals else drawn))
         self._next_glance = time.monotonic() + max(GLANCE_SECONDS, 50 * (time.monotonic() - began))
         return refusals
 
-    def _draw(self, parent: TrackedRun) -> list[str]:
-        """Keep the search's figures with its run; returns their names."""
+    def _draw(self, parent: TrackedRun) -> list[Chart]:
+        """Keep the search's figures with its run; returns what they show."""
         from search.tracking.figures import figures  # noqa: PLC0415 when there is something to draw
 
         with TemporaryDirectory() as folder:
             kept = Path(folder) / "figures"
             kept.mkdir()
-            names = []
-            for name, figure in figures(self._space, self._history):
-                figure.savefig(kept / f"{name}.png")
-                names.append(name)
-            if names:
+            charts = []
+            for chart, figure in figures(self._space, self._history):
+                figure.savefig(kept / f"{chart.name}.png")
+                charts.append(chart)
+            if charts:
                 self._store.attach_folder(parent, Path(folder))
-        return names
+        return charts
 
     def _link(self, run: TrackedRun) -> None:
         """Show which images a run was trained on, where the journal tells."""
@@ -227,11 +227,13 @@ class Projection:
         return trial.rung >= self._space.search.epochs and "attention/alpha/01" in trial.reports.get(trial.epoch, {})
 
     def _attach(self, trial: Trial, run: TrackedRun) -> None:
+        from search.tracking.figures import trial_figure  # noqa: PLC0415 as above
+
         accuracy = trial.at(trial.epoch, "val/accuracy")
         title = f"trial #{trial.number} · {trial.epoch} epochs · validation accuracy {accuracy:.3f}"
         settings = self._space.config(trial.settings).settings()
         lines = [f"{name}: {json.dumps(value)}\n" for name, value in settings.items()]
-        self._store.attach(run, FIGURE, attention_figure(trial.reports, title))
+        self._store.attach(run, FIGURE, trial_figure(trial, title))
         gc.collect()  # a figure is thousands of objects in cycles: dozens would lie about before Python looks
         self._store.attach(run, "settings.yaml", "".join(lines))
         if trial.looks:

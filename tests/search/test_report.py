@@ -131,7 +131,8 @@ def test_failures_and_lost_workers_are_told_with_their_reasons(page) -> None:
 
 def test_the_setting_that_decides_comes_first(page) -> None:
     bars = next(json.loads(s) for s in page.scripts if s.startswith('{"data"') and '"bar"' in s)
-    assert bars["data"][0]["y"][-1] == "lr loc (optim.lr_local)"          # the topmost bar
+    assert bars["layout"]["yaxis"]["ticktext"][-1] == "lr loc (optim.lr_local)"          # beside the topmost bar
+    assert bars["layout"]["yaxis"]["tickvals"][-1] == max(bars["data"][0]["y"])
 
 
 def test_without_the_checkpoint_the_maps_say_so_in_a_line(page) -> None:

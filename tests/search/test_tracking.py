@@ -214,7 +214,7 @@ def test_the_searchs_description_asks_answers_and_leads_on(book, store, tmp_path
     assert note.startswith("**Which margin serves best?** [trials, best first](#/experiments/")
     assert re.search(r"\[best, #1\]\(#/experiments/\d+/runs/#1\?", note), "dump calls runs by their names"
     for said in ("  \n**Best: trial #1**, ", "validation accuracy **0.730** after 3 epochs", "**Complete**: 3 of 4 trials, 1 failed.", "Trained: 1 of the trials to the last rung (3 epochs).",
-                 "| margin (`loss.margin`) | &emsp; 0.25 | &emsp; 0 |", "[curves and heatmaps](", "![Values from rung to rung](get-artifact?path=figures%2Frungs.png"):
+                 "| margin (`loss.margin`) | &emsp; 0.25 | &emsp; 0 |", "[curves and heatmaps](", "![Values from rung to rung. Each line is a trial, as far as it came: 2 finished rung 1, 1 finished rung 3.](get-artifact?path=figures%2Frungs.png"):
         assert said in note
 
 

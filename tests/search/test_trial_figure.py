@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgmodel.analysis.attention_figure import attention_figure
+from search.record.history import Trial
+from search.record.journal import now
+from search.tracking.figures import trial_figure
 
 ALPHA = (0.07, 0.08, 0.14, 0.23, 0.33, 0.15)   # cub10, thesis.md §9
 COSINE = (0.93, 0.97, 0.99, 1.0, 1.0, 1.0)
@@ -14,6 +16,10 @@ ACCURACY = (0.885, 0.882, 0.878, 0.872, 0.868, 0.864)
 def metrics(alpha=ALPHA, cosine=COSINE, accuracy=ACCURACY):
     named = {"attention/alpha": alpha, "attention/state_cosine": cosine, "val/accuracy_step": accuracy}
     return {f"{name}/{t:02d}": value for name, values in named.items() for t, value in enumerate(values, start=1)}
+
+
+def attention_figure(reports, title):
+    return trial_figure(Trial(17, {}, "tpe", now(), reports=reports, rung=max(reports, default=0)), title)
 
 
 def axes(figure):
@@ -28,7 +34,7 @@ def test_the_last_epochs_alpha_is_shown_over_time_steps_one_bar_each():
 
 def test_cosine_and_accuracy_of_each_step_stand_beneath_alpha_on_the_same_time_axis():
     shown = axes(attention_figure({1: metrics()}, "trial #17"))
-    accuracy, cosine = shown["accuracy of\nstep t alone"], shown["cos(h$_t$, h$_T$)"]
+    accuracy, cosine = shown["accuracy of\nstep t alone"], shown["cos(h_t, h_T)"]
     assert list(cosine.lines[0].get_ydata()) == list(COSINE)
     assert list(accuracy.lines[0].get_ydata()) == list(ACCURACY)
     assert accuracy.get_xlabel() == "time step t"
