@@ -1,6 +1,6 @@
 # make search   a real search on drawn birds, nothing needed
 # make test     lint, types, import contracts and every test
-.PHONY: help setup lock search check test docs golden chaos postgresql chromium
+.PHONY: help setup lock search check test docs golden tree chaos postgresql chromium
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -37,6 +37,9 @@ docs: setup  ## these pages, in docs/_build/html
 golden: setup  ## what every shipped space comes to, in tests/golden: after a default was changed on purpose
 	@$(PY) -m tests.golden
 	@git --no-pager diff --stat -- tests/golden
+
+tree: setup  ## docs/tree.md: every module with its first sentence
+	@$(PY) -m tests.docs.tree
 
 check: setup  ## lint, types, import contracts and the tests that take no time
 	@.venv/bin/ruff check .

@@ -20,7 +20,7 @@ from search.decide import race
 from search.decide.asha import REFERENCE
 from search.decide.forecast import seconds_left, spoken
 from search.record.history import History, Trial
-from search.show.charts.attention import ALPHA, by_step
+from search.show.charts.time_steps import ALPHA, by_step
 from search.show.names import number, sign
 from search.show.standing import ranked
 from search.space.space import Space

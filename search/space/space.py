@@ -1,4 +1,4 @@
-"""What a search is, checked: what is fixed, what is tuned and how it runs. `space_file` reads one."""
+"""What a search is, checked: what is fixed, what is tuned and how it runs. `space.file` reads one."""
 
 import hashlib
 import json

@@ -11,10 +11,10 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from fgmodel.palette import GREY
 from search.record.history import History, Trial
-from search.show.charts.attention import attention_of
 from search.show.charts.chart import Band, Bars, Chart, Heat, Layer, Mark, Pen, Trace, Upright
 from search.show.charts.listed import CHARTS
 from search.show.charts.seen import Seen
+from search.show.charts.time_steps import attention_of
 from search.space.space import Space
 
 PICTURED = ("history", "rungs", "parallel", "importance")   # on a search's page; the others are to be looked into

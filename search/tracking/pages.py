@@ -15,8 +15,8 @@ from fgmodel.config import DEFAULTS
 from search.decide import race
 from search.decide.asha import REFERENCE
 from search.record.history import History, Trial
-from search.show.charts.attention import ALPHA, COSINE, STEP
 from search.show.charts.chart import Chart
+from search.show.charts.time_steps import ALPHA, COSINE, STEP
 from search.show.names import SPOKEN, label, number
 from search.show.verdict import asked, verdict
 from search.space.space import Space

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from search.show.charts.attention import attention_charts
 from search.show.charts.chart import Chart
-from search.show.charts.progress import history_chart, rungs_chart
+from search.show.charts.course import history_chart, rungs_chart
 from search.show.charts.seen import Seen
 from search.show.charts.settings import effect_charts, importance_chart, parallel_chart, sampler_charts
+from search.show.charts.time_steps import attention_charts
 
 CHARTS: Mapping[str, Callable[[Seen], list[Chart]]] = {
     "history": history_chart,
