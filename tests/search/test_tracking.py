@@ -64,20 +64,20 @@ def metrics(accuracy, steps=2):
 class Book:
     """A journal written by hand, one second a fact."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seconds: int = 0) -> None:
         self.path = path
-        self._seconds = 0
+        self.seconds = seconds
 
     def write(self, *facts):
         with Journal(self.path) as journal:
             for fact in facts:
-                at = START + timedelta(seconds=self._seconds)
+                at = START + timedelta(seconds=self.seconds)
                 journal.append(fact.model_copy(update={"at": at}))
-                self._seconds += 1
+                self.seconds += 1
         return self
 
     def launch(self):
-        first = [] if self._seconds else [Opened(search="finches-1", space=SPACE.document(), digest=SPACE.digest())]
+        first = [] if self.seconds else [Opened(search="finches-1", space=SPACE.document(), digest=SPACE.digest())]
         return self.write(*first, Launched(trials=4, workers=1, version="0", commit="1a2b3c4", reference={}, data={}))
 
 
@@ -120,9 +120,28 @@ def empty(opened_twice):
     return opened_twice[0]
 
 
+@pytest.fixture(scope="session")
+def shown(empty, tmp_path_factory):
+    """A whole search as it was written to MLflow, once for all tests that look at it or go on from there."""
+    folder = tmp_path_factory.mktemp("shown")
+    shutil.copy(empty / "mlflow.db", folder)
+    book = Book(folder / "journal.jsonl").launch().write(*a_whole_search())
+    replay(book.path, SPACE, Store(default_uri(folder), empty / "artifacts"))
+    return book
+
+
+@pytest.fixture
+def replayed(shown, tmp_path):
+    """The journal of the whole search that the store of this test shows."""
+    for name in ("mlflow.db", "journal.jsonl"):
+        shutil.copy(shown.path.with_name(name), tmp_path)
+    return Book(tmp_path / "journal.jsonl", shown.seconds)
+
+
 @pytest.fixture
 def store(empty, tmp_path):
-    shutil.copy(empty / "mlflow.db", tmp_path)
+    if not (tmp_path / "mlflow.db").exists():   # else what `replayed` put there
+        shutil.copy(empty / "mlflow.db", tmp_path)
     return Store(default_uri(tmp_path), empty / "artifacts")
 
 
@@ -197,8 +216,7 @@ def milliseconds(seconds):
     return int(START.timestamp() * 1000) + 1000 * seconds
 
 
-def test_a_search_is_one_parent_run_with_a_child_a_trial(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_a_search_is_one_parent_run_with_a_child_a_trial(replayed, store, tmp_path):
     parent, child = tags(tmp_path, "finches-1"), tags(tmp_path, "#1")
     assert parent["fgsearch.kind"] == "search"
     assert parent["fgsearch.best"] == "#1"
@@ -208,8 +226,7 @@ def test_a_search_is_one_parent_run_with_a_child_a_trial(book, store, tmp_path):
     assert sorted(statuses(tmp_path)) == ["#0", "#1", "#2", "finches-1"]
 
 
-def test_the_searchs_description_asks_answers_and_leads_on(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_the_searchs_description_asks_answers_and_leads_on(replayed, store, tmp_path):
     note = tags(tmp_path, "finches-1")["mlflow.note.content"]
     assert note.startswith("**Which margin serves best?** [trials, best first](#/experiments/")
     assert re.search(r"\[best, #1\]\(#/experiments/\d+/runs/#1\?", note), "dump calls runs by their names"
@@ -231,8 +248,7 @@ def test_a_question_is_shown_as_text_whatever_it_holds(book, store, tmp_path):
     assert tags(tmp_path, "finches-1")["mlflow.note.content"].startswith("**Is &lt;b>5&lt;/b> \\* 3 \\[bold\\](http://x)?**")
 
 
-def test_the_searchs_figures_are_pictures_beside_its_run(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_the_searchs_figures_are_pictures_beside_its_run(replayed, store, tmp_path):
     assert {name: file.read_bytes()[:4] for name, file in artifacts(tmp_path, "finches-1").items()} == {
         f"figures/{name}.png": b"\x89PNG" for name in ("history", "rungs", "parallel")}  # three trials tell no importance
 
@@ -260,8 +276,7 @@ def test_an_artifact_store_that_refuses_leaves_the_description(book, store, tmp_
     assert "get-artifact" not in note, "no picture that is not there"
 
 
-def test_the_list_of_trials_opens_best_first(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_the_list_of_trials_opens_best_first(replayed, store, tmp_path):
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         key = tags(tmp_path, "finches-1")["fgsearch.id"]
         (state,) = database.execute("select value from experiment_tags where key = ?", (f"mlflow.sharedViewState.{key}",)).fetchone()
@@ -270,8 +285,7 @@ def test_the_list_of_trials_opens_best_first(book, store, tmp_path):
     assert place == {"#0": pytest.approx(1.51), "#1": pytest.approx(3.73)}, "the rung, then the value: whoever came further is ahead"
 
 
-def test_a_finished_trial_has_its_curves_over_time_steps(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_a_finished_trial_has_its_curves_over_time_steps(replayed, store, tmp_path):
     curves = {(run, key, step): value for run, key, value, step, _ in dump(tmp_path)["metrics"] if key.startswith("by time step/")}
     assert curves == {("#1", f"by time step/{name}", t): 0.5 for name in ("attention", "accuracy", "likeness") for t in (1, 2)}
 
@@ -339,24 +353,21 @@ def artifacts(folder, name):
     return {str(file.relative_to(root)): file for file in root.rglob("*") if file.is_file()}
 
 
-def test_a_trial_shows_every_setting_tuned_and_fixed(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_a_trial_shows_every_setting_tuned_and_fixed(replayed, store, tmp_path):
     params = {key: value for run, key, value in dump(tmp_path)["params"] if run == "#1"}
     assert set(params) == set(DEFAULTS)
     given = {"loss.margin": "0.25", "data.dataset": "finches", "optim.epochs": "3", "model.fusion_weight": "null", "data.augmentation": "none"}
     assert given.items() <= params.items()
 
 
-def test_every_metric_of_every_epoch_is_there_at_its_recorded_time(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_every_metric_of_every_epoch_is_there_at_its_recorded_time(replayed, store, tmp_path):
     rows = [(step, value, at) for run, key, value, step, at in dump(tmp_path)["metrics"] if (run, key) == ("#1", "val/accuracy")]
     assert sorted(rows) == [(1, 0.71, milliseconds(6)), (2, 0.72, milliseconds(9)), (3, 0.73, milliseconds(10))]
     assert len([1 for run, *_ in dump(tmp_path)["metrics"] if run == "#1"]) == 3 * (8 + 1) + 2 + 3 * 2
     # the best so far with each, its place in the list at rungs 1 and 3, and three curves over both time steps at the last one
 
 
-def test_statuses_and_reasons_are_true_at_a_complete_end(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_statuses_and_reasons_are_true_at_a_complete_end(replayed, store, tmp_path):
     shown = {name: (status, tags(tmp_path, name)["fgsearch.state"], tags(tmp_path, name)["fgsearch.reason"])
              for name, status in statuses(tmp_path).items()}
     assert shown == {
@@ -367,8 +378,7 @@ def test_statuses_and_reasons_are_true_at_a_complete_end(book, store, tmp_path):
     }
 
 
-def test_runs_begin_and_end_when_the_journal_says(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_runs_begin_and_end_when_the_journal_says(replayed, store, tmp_path):
     times = {name: (start, end) for name, _, start, end in dump(tmp_path)["runs"]}
     assert times["#1"] == (milliseconds(5), milliseconds(11))
     assert times["finches-1"] == (milliseconds(0), milliseconds(14))
@@ -394,10 +404,9 @@ def test_an_extended_search_ends_its_trials_anew(book, store, tmp_path):
     assert next(end for name, _, _, end in dump(tmp_path)["runs"] if name == "#0") == milliseconds(10)
 
 
-def test_a_second_replay_changes_nothing(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_a_second_replay_changes_nothing(replayed, store, tmp_path):
     once = dump(tmp_path)
-    replay(book.path, SPACE, store)
+    replay(replayed.path, SPACE, store)
     assert dump(tmp_path) == once
 
 
@@ -426,13 +435,12 @@ class Counting(Store):
         super().set_status(run, *what)
 
 
-def test_points_written_without_their_tag_are_not_doubled(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_points_written_without_their_tag_are_not_doubled(replayed, store, tmp_path):
     once = dump(tmp_path)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("delete from tags where key = 'fgsearch.epochs'")
         database.commit()
-    replay(book.path, SPACE, store)
+    replay(replayed.path, SPACE, store)
     assert dump(tmp_path) == once
 
 
@@ -477,8 +485,7 @@ def test_the_searchs_best_is_the_ladders(book, store, tmp_path):
     assert ("finches-1", "best/val/accuracy", 0.91, 5) in dump(tmp_path)["latest"]
 
 
-def test_only_a_trial_at_the_last_rung_has_the_attention_figure(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_only_a_trial_at_the_last_rung_has_the_attention_figure(replayed, store, tmp_path):
     assert [run for run, key, _ in dump(tmp_path)["tags"] if key == "fgsearch.figure"] == ["#1"]
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         (where,) = database.execute("select artifact_uri from runs where name = '#1'").fetchone()
@@ -497,22 +504,20 @@ def test_an_artifact_store_that_refuses_costs_the_figure_not_the_statuses(book, 
         assert statuses(tmp_path) == {"#0": "FINISHED", "#1": "FINISHED", "#2": "FAILED", "finches-1": "FINISHED"}
 
 
-def test_a_run_the_user_deleted_is_written_again(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_a_run_the_user_deleted_is_written_again(replayed, store, tmp_path):
     whole = dump(tmp_path)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("update runs set lifecycle_stage = 'deleted' where name = '#1'")
         database.commit()
-    replay(book.path, SPACE, store)
+    replay(replayed.path, SPACE, store)
     assert dump(tmp_path) == whole
 
 
-def test_a_run_created_twice_is_deleted_once(book, store, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_a_run_created_twice_is_deleted_once(replayed, store, tmp_path):
     whole = dump(tmp_path)
     identity = {key: tags(tmp_path, "#1")[key] for key in ("fgsearch.id", "fgsearch.kind", "fgsearch.trial")}
     store.create("#1", START, identity)
-    replay(book.path, SPACE, store)
+    replay(replayed.path, SPACE, store)
     assert dump(tmp_path) == whole
 
 
@@ -557,11 +562,10 @@ def test_a_broken_journal_ends_the_tracker_with_a_remark(book, store):
         assert "journal.jsonl:3" in tracker.remark
 
 
-def test_a_retraining_is_a_run_under_its_search(book, store, empty, tmp_path):
-    replay(book.launch().write(*a_whole_search()).path, SPACE, store)
+def test_a_retraining_is_a_run_under_its_search(replayed, store, empty, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "seed0.txt").write_text("weights")
-    run = log_retrain(store, book.path, name="retrain #1", settings={"loss.margin": 0.25}, metrics={"test/accuracy": 0.786},
+    run = log_retrain(store, replayed.path, name="retrain #1", settings={"loss.margin": 0.25}, metrics={"test/accuracy": 0.786},
                       times=(START, START + timedelta(minutes=1)), tags={"fgsearch.trial": "1"}, artifacts=tmp_path / "model")
     kept = tags(tmp_path, "retrain #1")
     assert (kept["fgsearch.kind"], kept["mlflow.parentRunId"]) == ("retrain", "finches-1")
@@ -569,7 +573,7 @@ def test_a_retraining_is_a_run_under_its_search(book, store, empty, tmp_path):
     assert ("retrain #1", "test/accuracy", 0.786, 0) in dump(tmp_path)["latest"]
     assert list((empty / "artifacts").glob(f"{run}/artifacts/seed0.txt"))
     before = dump(tmp_path)
-    replay(book.path, SPACE, store)  # and is none of its trials
+    replay(replayed.path, SPACE, store)  # and is none of its trials
     assert dump(tmp_path) == before
 
 
