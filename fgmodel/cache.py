@@ -24,7 +24,7 @@ from fgmodel import atomic
 from fgmodel.data.boxes_file import Patches, cut
 from fgmodel.data.datasets import Dataset, Split
 from fgmodel.progress import Progress, silent
-from fgmodel.trunks.frozen import FrozenTrunk, each_batch, pixels, resized
+from fgmodel.trunks.frozen_trunk import FrozenTrunk, each_batch, pixels, resized
 
 STEP = 64   # images between two syncs to disk: what a kill can cost
 

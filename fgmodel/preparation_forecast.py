@@ -14,7 +14,7 @@ from fgmodel.data.datasets import open_dataset
 from fgmodel.extraction import EXTRACTORS, boxes_path
 from fgmodel.prepare import extraction_trunk, find_patches, stream_trunks
 from fgmodel.trial_data import patch_features, read_record, record_path
-from fgmodel.trunks.frozen import FrozenTrunk, batch_size
+from fgmodel.trunks.frozen_trunk import FrozenTrunk, batch_size
 
 TIMED_IMAGES = 4
 

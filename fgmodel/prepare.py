@@ -14,7 +14,7 @@ from fgmodel.errors import InputError
 from fgmodel.extraction import EXTRACTORS, extract
 from fgmodel.progress import Progress, silent
 from fgmodel.trial_data import TrialData, patch_features, read_record, record_path, write_record
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 
 def prepare(

@@ -23,7 +23,7 @@ from fgmodel.data.boxes_file import cut
 from fgmodel.errors import InputError
 from fgmodel.spatial import SpatialStream
 from fgmodel.streams import LocalOutput, LocalStream, NoStream, TrunkStream
-from fgmodel.trunks.frozen import FrozenTrunk, pixels
+from fgmodel.trunks.frozen_trunk import FrozenTrunk, pixels
 
 Target: TypeAlias = Literal["true", "predicted", "each_step"]
 """Whose logit is followed: the label's or the stream's own prediction's, both fixed over t, or each step's own argmax's

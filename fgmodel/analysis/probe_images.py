@@ -27,7 +27,7 @@ from fgmodel.spatial import SpatialStream
 from fgmodel.streams import LocalStream
 from fgmodel.training import Run
 from fgmodel.trial_data import TrialData
-from fgmodel.trunks.frozen import pixels
+from fgmodel.trunks.frozen_trunk import pixels
 
 SHOWN = 4          # images
 SIDE = 96          # pixels of a picture that is kept

@@ -19,7 +19,7 @@ from fgmodel.extraction.parts import PARTS
 from fgmodel.extraction.peaks import PEAKS
 from fgmodel.extraction.protopnet import PROTOPNET, PROTOPNET_TRAINED
 from fgmodel.extraction.task import Extractor, Task, enlarged
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 EXTRACTORS: Mapping[str, Extractor] = MappingProxyType({
     "ddt": DDT, "peaks": PEAKS, "cam": CAM, "protopnet": PROTOPNET, "protopnet_trained": PROTOPNET_TRAINED,

@@ -19,7 +19,7 @@ from fgmodel.cache import STEP, Frames, trunk_maps
 from fgmodel.extraction.boxes import heat_boxes
 from fgmodel.extraction.fits import kept_fit
 from fgmodel.extraction.task import Extractor, Fit, Found, Task, in_batches, tensor
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 SIZE = 320      # px, as for ddt: both read the same maps
 DECAY = 1e-2    # of the squared weights: strong enough that the regression has a minimum where classes are separable

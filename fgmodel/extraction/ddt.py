@@ -20,7 +20,7 @@ from fgmodel.extraction.boxes import heat_boxes
 from fgmodel.extraction.fits import kept_fit
 from fgmodel.extraction.task import Extractor, Fit, Found, Task, in_batches, tensor
 from fgmodel.progress import Progress, silent
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 SIZE = 320   # px (thesis.md §9)
 

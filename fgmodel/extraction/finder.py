@@ -14,7 +14,7 @@ from fgmodel.data.boxes_file import read_any_patches, to_pixels
 from fgmodel.data.datasets import Dataset
 from fgmodel.extraction import EXTRACTORS
 from fgmodel.extraction.task import Fit, Task, enlarged
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fgmodel.extraction.boxes import GRID, peak_boxes
 from fgmodel.extraction.task import Extractor, Found, Task, joined, squared
-from fgmodel.trunks.frozen import each_batch, pixels, resized
+from fgmodel.trunks.frozen_trunk import each_batch, pixels, resized
 
 SIZE = 224   # px: stride 16 gives 14 cells
 

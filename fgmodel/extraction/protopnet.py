@@ -22,7 +22,7 @@ from fgmodel.extraction.fits import kept_fit
 from fgmodel.extraction.prototype_training import Inputs, Recipe, Training, new_net
 from fgmodel.extraction.prototypes import PrototypeNet, similarity
 from fgmodel.extraction.task import Batch, Extractor, Fit, Found, Task, in_batches
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 FROZEN = Recipe(size=320)                         # Lite0 then has 10x10 cells; §9: less than 7x7 says too little
 TRAINED = Recipe(size=448, trains_trunk=True)     # VGG19 then has 14x14 (§4)

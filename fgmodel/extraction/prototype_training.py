@@ -31,7 +31,7 @@ from fgmodel.extraction.prototypes import Nearness, PrototypeNet, similarity
 from fgmodel.extraction.task import tensor
 from fgmodel.progress import Progress, silent
 from fgmodel.trunks.backbones import backbone
-from fgmodel.trunks.frozen import FrozenTrunk, one_thread_each, pixels, resized
+from fgmodel.trunks.frozen_trunk import FrozenTrunk, one_thread_each, pixels, resized
 
 CLUSTER, SEPARATION, L1 = 0.8, -0.08, 1e-4          # loss weights (§4)
 LR, LR_TRUNK, LR_LAST, DECAY = 3e-3, 1e-4, 1e-4, 1e-3   # Adam; decay of all but prototypes and last layer (§4)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fgmodel.cache import STEP, Frames
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """Boxes (B N 4, fractions) and scores (B N) of some of the images."""

@@ -24,7 +24,7 @@ from fgmodel.extraction.finder import Finder
 from fgmodel.model import Outputs, TwoStream, fused, fusion_weight
 from fgmodel.progress import Progress, silent
 from fgmodel.streams import NoStream
-from fgmodel.trunks.frozen import FrozenTrunk, each_batch, pixels, resized
+from fgmodel.trunks.frozen_trunk import FrozenTrunk, each_batch, pixels, resized
 
 
 class Sighting(NamedTuple):

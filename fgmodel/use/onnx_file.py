@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fgmodel import atomic
 from fgmodel.errors import InputError, require_packages
-from fgmodel.trunks.frozen import HeldTrunk
+from fgmodel.trunks.frozen_trunk import HeldTrunk
 from fgmodel.use.classifier import Classifier
 
 TOLERANCE = 1e-3    # of a probability

@@ -20,7 +20,7 @@ from fgmodel.extraction.task import enlarged, squared
 from fgmodel.model import Outputs, fused
 from fgmodel.streams import LocalStream
 from fgmodel.trunks.backbones import backbone, freeze
-from fgmodel.trunks.frozen import FrozenTrunk, resized
+from fgmodel.trunks.frozen_trunk import FrozenTrunk, resized
 
 
 class PluggedIn(nn.Module):

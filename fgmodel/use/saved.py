@@ -25,7 +25,7 @@ from fgmodel.frozen import Frozen, mistakes
 from fgmodel.model import TwoStream
 from fgmodel.prepare import extraction_trunk, stream_trunks
 from fgmodel.trunks.backbones import backbone, freeze
-from fgmodel.trunks.frozen import FrozenTrunk, HeldTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk, HeldTrunk
 from fgmodel.use.classifier import Classifier
 
 FORMAT = 1

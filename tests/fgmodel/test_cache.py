@@ -15,7 +15,7 @@ from fgmodel.config import DataConfig
 from fgmodel.data.boxes_file import Patches, cut
 from fgmodel.data.datasets import open_dataset
 from fgmodel.errors import InputError
-from fgmodel.trunks.frozen import FrozenTrunk, pixels, resized
+from fgmodel.trunks.frozen_trunk import FrozenTrunk, pixels, resized
 
 ROWS, STEP = 40, 4
 BUILD = """

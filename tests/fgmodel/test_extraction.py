@@ -14,7 +14,7 @@ from fgmodel.extraction.boxes import greedy_peaks, peak_boxes
 from fgmodel.extraction.cam import Head, regression
 from fgmodel.extraction.ddt import fitted, principal_component
 from fgmodel.extraction.quality import known_truth, measure, share_held
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 LITE = FrozenTrunk("efficientnet_lite0", "imagenet")
 FINCHES = DataConfig(dataset="finches", finches_per_species=8)

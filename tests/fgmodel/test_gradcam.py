@@ -8,7 +8,7 @@ from fgmodel.analysis.gradcam import all_zero, min_max, patch_cells, require_fin
 from fgmodel.errors import InputError
 from fgmodel.spatial import SpatialStream
 from fgmodel.streams import LocalOutput, LocalStream, TrunkStream
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 LABELS = torch.tensor([2, 0, 1])
 

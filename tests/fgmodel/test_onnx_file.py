@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fgmodel.data.images import read_rgb
-from fgmodel.trunks.frozen import pixels
+from fgmodel.trunks.frozen_trunk import pixels
 from fgmodel.use.onnx_file import export_onnx
 from tests.models import pets, trained
 

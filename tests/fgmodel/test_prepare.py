@@ -205,7 +205,7 @@ def test_processes_may_prepare_at_once_and_one_be_killed(tmp_path):
 def test_what_was_prepared_is_opened_again_without_building_a_trunk(tmp_path, monkeypatch):
     frozen = config(FINCHES | {"model.freeze_backbones": True})
     first = prepare(frozen, tmp_path)
-    monkeypatch.setattr("fgmodel.trunks.frozen.backbone", lambda *_, **__: pytest.fail("a trunk was built"))
+    monkeypatch.setattr("fgmodel.trunks.frozen_trunk.backbone", lambda *_, **__: pytest.fail("a trunk was built"))
     again = prepare(frozen, tmp_path)
     assert np.array_equal(first.local_features, again.local_features)
     assert np.array_equal(first.folds[0].validation, again.folds[0].validation)

@@ -13,7 +13,7 @@ from fgmodel.extraction.protopnet import FROZEN, TRAINED, activation_boxes, find
 from fgmodel.extraction.prototype_training import foreign, loss, push
 from fgmodel.extraction.prototypes import Nearness, PrototypeNet, similarity
 from fgmodel.extraction.task import Task
-from fgmodel.trunks.frozen import FrozenTrunk
+from fgmodel.trunks.frozen_trunk import FrozenTrunk
 
 TINY = FrozenTrunk("timm/test_resnet", "random")
 FAST = {"epochs": 3, "warm": 1, "push": 2, "last": 2, "epoch_images": 1, "batch": 16}
