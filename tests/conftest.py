@@ -25,6 +25,11 @@ settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("numprocesses", None):  # a process that tests, and not one that only hands tests out
+        # The hook keeps bytecode of its own, also for whatever a module of fgmodel imports first: 1,400 modules of these
+        # would be compiled anew, 5 s in each process.
+        import timm  # noqa: F401
+        import torchvision  # noqa: F401
     configuration.set_hypothesis_home_dir(config.rootpath / ".pytest_cache" / "hypothesis")   # not a folder of its own
 
 

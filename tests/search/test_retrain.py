@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from PIL import Image
@@ -29,25 +30,56 @@ from search.record.manifest import write_manifest
 from search.retrain.retrain import retrain
 from search.tracking.address import default_uri
 from search.tracking.store import Store
+from tests.lab import empty_store
 
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """Return a cache with what is computed of the pictures, which are the same in every test."""
+    folder = tmp_path_factory.mktemp("prepared")
+    config = configured(painted(folder / "pets"))
+    for split in ("train", "test"):
+        prepare(config, folder / "cache", split)
+    return folder / "cache"
+
+
 @pytest.fixture
-def home(tmp_path) -> Home:
+def folders(tmp_path) -> Path:
+    """Return two class folders of ten pictures each."""
+    return painted(tmp_path / "pets")
+
+
+@pytest.fixture
+def home(tmp_path, prepared) -> Home:
     home = Home(tmp_path / "home")
-    home.path.mkdir()
+    shutil.copytree(prepared, home.cache)
+    shutil.copy(empty_store(), home.path)
     return home
 
 
-@pytest.fixture
-def config(folders) -> TrialConfig:
+def painted(root: Path) -> Path:
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(10):
+            chance = np.random.default_rng([number, len(name), ord(name[0])])
+            Image.fromarray(chance.integers(0, 255, (20, 24, 3), np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+def configured(root: Path) -> TrialConfig:
     return TrialConfig.from_settings({
-        "data.dataset": "folders", "data.root": str(folders), "data.patches": "peaks", "data.frame_size": 64, "data.image_size": 64,
+        "data.dataset": "folders", "data.root": str(root), "data.patches": "peaks", "data.frame_size": 64, "data.image_size": 64,
         "data.patch_size": 64, "data.patches_per_image": 2, "data.validation": 0.25, "model.global_backbone": "efficientnet_lite0",
         "model.local_backbone": "efficientnet_lite0", "model.freeze_backbones": True, "model.hidden_size": 16, "model.time_steps": 2,
         "optim.epochs": 2, "optim.schedule": "cosine",
     })  # fmt: skip
+
+
+@pytest.fixture
+def config(folders) -> TrialConfig:
+    return configured(folders)
 
 
 @pytest.fixture

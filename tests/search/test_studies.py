@@ -3,11 +3,13 @@
 import csv
 import json
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from fgmodel.analysis.claim import measure_areas
 from search.errors import InputError, Problems
 from search.record.history import load
 from search.record.home import Home
@@ -144,7 +146,8 @@ def test_a_study_opens_test_once_a_trial_and_shows_our_numbers_beside_the_publis
 
 
 @pytest.mark.slow
-def test_a_study_with_maps_draws_where_the_steps_look_and_answers_whether_ever_finer(tmp_path) -> None:
+def test_a_study_with_maps_draws_where_the_steps_look_and_answers_whether_ever_finer(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("search.studies.maps.measure_areas", partial(measure_areas, draws=3))   # of 40: how many is tests/fgmodel/test_claim.py's matter
     lab, settings = Lab(tmp_path / "lab"), TINY | {"data.patch_size": 224, "search.seeds": 1, "search.epochs": 1}
     words = ("study", "chapter-7", "--data", "finches", *(w for k, v in settings.items() for w in ("--set", f"{k}={v}")))
     said = lab.run(*words)
@@ -167,7 +170,7 @@ def test_a_study_with_maps_draws_where_the_steps_look_and_answers_whether_ever_f
 def test_a_study_stopped_by_ctrl_c_says_so_draws_nothing_and_goes_on(tmp_path) -> None:
     lab, settings = Lab(tmp_path / "lab"), TINY | {"data.patch_size": 224, "search.epochs": 40}
     words = ("study", "figure-6.2", "--data", "finches", *(w for k, v in settings.items() for w in ("--set", f"{k}={v}")))
-    process = lab.start(*words, "--name", "tiny")
+    process = lab.start(*words, "--name", "tiny", "--inline")
     lab.wait_for_reports(process, 1)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=100)
