@@ -89,10 +89,10 @@ def whole(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            unfinished.replace(path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+    unfinished.replace(path)   # closed: Windows renames no open file
     _sync_folder(path.parent)
 
 
@@ -168,6 +168,8 @@ def _no_room(path: Path) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return   # Windows opens no folder
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)   # the new name, too, must survive a power cut

@@ -4,12 +4,15 @@ A lock file beside the thing is what is held. To ask whether it is, it is held, 
 instant; so whoever wants it alone tries for a moment before giving up.
 """
 
-import fcntl
 from pathlib import Path
 from typing import TypeAlias
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 MOMENT = 1.0  # seconds
 Held: TypeAlias = AcquireReturnProxy[FileLock]
 
@@ -29,7 +32,14 @@ def hold(path: Path, refusal: Exception, patience: float = MOMENT) -> Held:
 
 def held(path: Path) -> bool:
     """Whether a process holds `path` now, by the file beside it or, as older versions held journals, itself."""
-    return flocked(_beside(path)) or flocked(path)
+    if fcntl:
+        return flocked(_beside(path)) or flocked(path)
+    try:
+        if _beside(path).exists():
+            lock(path).acquire(timeout=0).lock.release()
+    except Timeout:
+        return True
+    return False
 
 
 def flocked(file: Path) -> bool:

@@ -8,7 +8,6 @@ crashes it (scipy 1.17), and so do cells nested deeply. A process of its own mak
 import functools
 import json
 import os
-import resource
 import subprocess
 import sys
 import warnings
@@ -57,6 +56,8 @@ def _read(path: Path, _mtime_ns: int, keys: tuple[str, ...]) -> Content:
 
 def _load(path: str, keys: list[str]) -> Content:
     """Return the variables, or whatever error or crash scipy has for the file."""
+    import resource  # noqa: PLC0415  likewise; Windows has none
+
     from scipy.io import loadmat  # noqa: PLC0415  only the process that reads needs it
     from scipy.io.matlab import MatReadWarning  # noqa: PLC0415
 

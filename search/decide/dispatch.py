@@ -5,6 +5,7 @@ journal, so a dispatcher built from a journal goes on where the last one stopped
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fgmodel.frozen import Frozen
-from search.decide.asha import Ladder
+from search.decide.asha import Ladder, Promotion
 from search.decide.race import due, repeat_settings
 from search.decide.sampler import propose
 from search.errors import InputError
@@ -78,35 +79,35 @@ class Dispatcher:
     test_images: int = 0  # of a search that opens the test split
     boxes: Path | None = None  # to train on in place of those that `data.patches` finds
     exhausted: bool = False  # every configuration of a finite space has been tried
-    _known: int = -1  # facts at which `_idle` was found out
-    _idle: bool = False
 
     def record(self, fact: Fact) -> None:
         """Append a fact, then take it in."""
         self.history.see(self.journal.append(fact))
+        self.__dict__.pop("_due", None)
 
     def next(self) -> Order | None:
-        """Return the next job: a lost one again, a promotion, a repeat, a new trial; None when nothing is ready."""
+        """Return the next job: a lost one again, a promotion, a new trial, a repeat; None when nothing is ready."""
         if self.history.lost:
             return self._again(self.history.live[self.history.lost[0]])
-        if self.idle:
-            return None
         number = self.history.jobs
-        if climb := self.ladder.next(self.history):
-            self.record(Promoted(trial=climb.trial, rung=climb.rung, job=number, to=climb.to))
-        elif again := self._repeat():
-            finalist, seed = again
-            settings = repeat_settings(self.space, finalist, seed)
-            trial, to = len(self.history.trials), self.space.search.epochs
-            self.record(Repeated(trial=trial, of=finalist.number, settings=settings, job=number, to=to))
-        else:
-            proposal = propose(self.space, self.history)
-            if proposal is None:
-                self.exhausted, self._known = True, -1
-                return self.next()
-            settings, by = proposal
-            trial = len(self.history.trials)
-            self.record(Asked(trial=trial, settings=settings, by=by, job=number, to=self.ladder.search.rungs[0]))
+        match self._due:
+            case None:
+                return None
+            case Promotion() as climb:
+                self.record(Promoted(trial=climb.trial, rung=climb.rung, job=number, to=climb.to))
+            case (finalist, seed):
+                settings = repeat_settings(self.space, finalist, seed)
+                trial, to = len(self.history.trials), self.space.search.epochs
+                self.record(Repeated(trial=trial, of=finalist.number, settings=settings, job=number, to=to))
+            case "trial":
+                proposal = propose(self.space, self.history)
+                if proposal is None:
+                    self.exhausted = True
+                    self.__dict__.pop("_due")
+                    return self.next()
+                settings, by = proposal
+                trial, to = len(self.history.trials), self.space.search.rungs[0]
+                self.record(Asked(trial=trial, settings=settings, by=by, job=number, to=to))
         return self._order(self.history.live[number])
 
     @property
@@ -118,21 +119,18 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Whether no job is ready until a running one reports."""
-        if self._known != self.history.facts:
-            nothing = not self.history.lost and not self._more and self.ladder.next(self.history) is None
-            self._idle = nothing and self._repeat() is None
-            self._known = self.history.facts
-        return self._idle
+        return not self.history.lost and self._due is None
 
-    @property
-    def _more(self) -> bool:
-        """Whether trials are still to be started."""
-        return len(self.history.candidates) < self.ladder.search.trials
-
-    def _repeat(self) -> tuple[Trial, int] | None:
-        """Return the repeat that is due once nothing but repeats runs: only then are the finalists known."""
-        climbing = any(self.history.trials[job.trial].repeats is None for job in self.history.live.values())
-        return None if self._more or climbing else due(self.space.search, self.history)
+    @cached_property
+    def _due(self) -> Promotion | tuple[Trial, int] | Literal["trial"] | None:
+        """What should begin now, beside lost jobs; found out once after each fact, however often it is asked."""
+        if climb := self.ladder.next(self.history):
+            return climb
+        if len(self.history.candidates) < self.ladder.search.trials:
+            return "trial"
+        if any(self.history.trials[job.trial].repeats is None for job in self.history.live.values()):
+            return None  # only once nothing but repeats runs the finalists are known
+        return due(self.space.search, self.history)
 
     @property
     def complete(self) -> bool:

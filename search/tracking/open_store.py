@@ -5,7 +5,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.mlflow_service import Services
 from search.errors import writing
 from search.record.home import Home
 from search.tracking.address import default_uri
@@ -27,5 +26,7 @@ def open_store(home: Home, uri: str | None, console: Console) -> Store:
 
 def log_in(home: Path, uri: str) -> None:
     """Have MLflow enter the server of a home's services, when `uri` is it and no other login is given."""
+    from cluster.mlflow_service import Services  # noqa: PLC0415 for who has a server only; PostgreSQL's is no Windows module
+
     if not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN"} & os.environ.keys():
         os.environ.update(Services(home, EXPERIMENT).login(uri))
