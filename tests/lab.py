@@ -15,7 +15,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from unittest import mock
 
+from fgmodel.prepare import prepare
 from search.cli import main
+from search.space.file import read_space
 from search.tracking.address import default_uri
 from search.tracking.store import Store
 
@@ -71,6 +73,18 @@ def empty_store() -> Path:
     return folder / "mlflow.db"
 
 
+@cache
+def prepared() -> Path:
+    """Return a cache with all that is computed of the finches of SPACE, made once."""
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    (folder / "tiny.yaml").write_text(SPACE)
+    space = read_space(folder / "tiny.yaml")
+    for split in ("train", "test"):
+        prepare(space.config(space.reference()), folder / "cache", split)
+    return folder / "cache"
+
+
 class Lab:
     """A folder with a space file and a home."""
 
@@ -82,11 +96,12 @@ class Lab:
         self.journal = folder / "fgsearch-home" / "searches" / "tiny" / "journal.jsonl"
         self.database = folder / "fgsearch-home" / "mlflow.db"
 
-    def share(self, other: "Lab") -> None:
-        """Take over what is the same for every search: what was computed of the data, and MLflow's empty tables."""
-        home, theirs = self.folder / "fgsearch-home", other.folder / "fgsearch-home"
-        shutil.copytree(theirs / "cache", home / "cache")
+    def share(self) -> "Lab":
+        """Take over what is the same for every search: what is computed of the data, and MLflow's empty tables."""
+        home = self.folder / "fgsearch-home"
+        shutil.copytree(prepared(), home / "cache")
         shutil.copy(empty_store(), home / "mlflow.db")
+        return self
 
     def run(self, *words: str, status: int = 0) -> str:
         """Run a command in this process; what trains does so without Ray."""

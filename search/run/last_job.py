@@ -29,9 +29,10 @@ def last_job(home: Home, name: str) -> "Submission | None":
 def where_it_ran(home: Home, name: str, way: Way) -> Way:
     """Return the way with the address and the tracking server of the search's last job, where it says none."""
     before = last_job(home, name)
-    if before is None or way.inline:
+    if before is None:
         return way
-    return replace(way, address=way.address or before.address, tracking_uri=way.tracking_uri or before.tracking)
+    address = way.address or (None if way.inline else before.address)
+    return replace(way, address=address, tracking_uri=way.tracking_uri or before.tracking)
 
 
 def known_space(home: Home, name: str) -> Space:

@@ -34,7 +34,7 @@ class ServedLab(Lab):
         with pytest.MonkeyPatch.context() as patch:
             for name, word in (login | self.environment).items():
                 patch.setenv(name, word)
-            return self.start("launch", "tiny.yaml", "--tracking-uri", self.uri, *self.words)
+            return self.start("launch", "tiny.yaml", "--inline", "--tracking-uri", self.uri, *self.words)
 
     def finish(self, process: subprocess.Popen) -> None:
         """Wait for a search, and launch it again where it says that MLflow was away for too long after its end."""

@@ -9,7 +9,7 @@ import pytest
 
 from search.space.file import read_space
 from tests.docs.shown import PAGES, ROOT, Shown, examples, parse, shown
-from tests.lab import SPACE, TRAINS, typed
+from tests.lab import SPACE, TRAINS, Lab, typed
 
 NOT_RUN = {     # what is shown and not run here: why, or which tests run its like
     r"cluster |.*--address|.*--follow|resume|extend|stop|\w+ tiny\b": "tests/search/test_cluster.py, on nodes of its own",
@@ -86,6 +86,7 @@ def test_the_commands_of_the_readme_and_the_pages_run_in_their_order(tmp_path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("FGSEARCH_HOME", raising=False)
+    Lab(tmp_path).share()
     (tmp_path / "spaces").mkdir()
     (tmp_path / "spaces" / "finches.yaml").write_text(SPACE)
     told = dict.fromkeys(each.words for each in TYPED if reason(each) is None)   # each once

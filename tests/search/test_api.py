@@ -21,7 +21,9 @@ from tests.lab import SPACE, Lab
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("api"))
+    lab = Lab(tmp_path_factory.mktemp("api")).share()
+    (lab.folder / "fgsearch-home").rename(lab.folder / "home")
+    return lab
 
 
 @pytest.fixture(scope="module")

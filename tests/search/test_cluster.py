@@ -188,7 +188,7 @@ def test_a_node_that_cannot_take_part_is_named_before_anything_is_launched(wrong
 
 
 def test_a_search_is_stopped_by_its_name_and_goes_on_here_when_the_cluster_is_gone(cluster) -> None:
-    cluster.submit("later", "--trials", "12", *(w for s in SLOW for w in ("--set", s)))
+    cluster.submit("later", "--trials", "6", *(w for s in SLOW for w in ("--set", s)))
     cluster.reported("later", 1)
     assert json.loads(cluster.run("status", "later", "--json"))["state"] == "running"
     watched = cluster.start("resume", "later", "--follow")  # it runs already: its job is joined
@@ -206,7 +206,7 @@ def test_a_search_is_stopped_by_its_name_and_goes_on_here_when_the_cluster_is_go
         time.sleep(0.5)
     said = cluster.run("resume", "later", status=2)
     assert "does not answer" in said or "refuses without its token" in said, "another test's Ray may have taken the port"
-    assert "complete: best #" in cluster.run("resume", "later", "--address", "local")
+    assert "complete: best #" in cluster.run("resume", "later", "--inline")
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -15,6 +15,7 @@ from search.data.inventory import Published, check_data, recognised
 from search.errors import InputError
 from search.record.home import Home
 from search.run.launch import open_data
+from search.space.shipped import find_space
 from tests.fgmodel.test_dogs import lay_out
 from tests.search.conftest import SPACES
 
@@ -164,7 +165,7 @@ def test_a_data_set_that_is_there_is_not_fetched(tmp_path, fgsearch):
 
 def test_the_spaces_look_where_fetch_unpacks():
     for source in SOURCES.values():
-        assert f"data.root: data/{source.folder}\n" in (SPACES / source.space).read_text()
+        assert f"data.root: data/{source.folder}\n" in find_space(source.space).read_text()
 
 
 def test_a_search_says_what_is_known_of_its_data(tiny_cub, tmp_path, monkeypatch):

@@ -283,7 +283,7 @@ def what_tune_keeps(tmp: Path, driver: subprocess.Popen) -> list[Path]:
 
 @pytest.mark.slow
 def test_a_search_among_traps_springs_none_and_says_what_it_cannot_read(tmp_path, marker, monkeypatch):
-    lab, tmp = Lab(tmp_path / "lab"), tmp_path / "tmp"
+    lab, tmp = Lab(tmp_path / "lab").share(), tmp_path / "tmp"
     tmp.mkdir()
     lab.run("launch", "tiny.yaml", "--trials", "3")
     home, traps = lab.folder / "fgsearch-home", forms(marker)

@@ -37,7 +37,7 @@ def test_nothing_is_needed_that_only_unix_has_and_nothing_of_ray(tmp_path) -> No
 
 
 def test_the_threads_of_this_process_are_left_as_they_were(tmp_path) -> None:
-    before, lab = torch.get_num_threads(), Lab(tmp_path / "lab")
+    before, lab = torch.get_num_threads(), Lab(tmp_path / "lab").share()
     torch.set_num_threads(2)
     try:
         lab.run("launch", "tiny.yaml", "--trials", "1", "--set", "search.epochs=1", "--set", "search.rungs=[1]")

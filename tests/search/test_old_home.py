@@ -21,6 +21,7 @@ def old(request, tmp_path) -> Lab:
     """Return a lab whose home an earlier version made; what it was when it was left is beside it."""
     lab, kept = Lab(tmp_path / "lab"), request.param
     shutil.copy(kept / "tiny.yaml", lab.folder / "tiny.yaml")
+    lab.share()
     lab.journal.parent.mkdir(parents=True)
     for name in ("journal.jsonl", "images.json"):
         shutil.copy(kept / name, lab.journal.with_name(name))
@@ -37,14 +38,14 @@ def plan(lab: Lab) -> tuple[str, ...]:
 
 def test_it_is_listed_with_its_best_trial(old) -> None:
     (listed,) = json.loads(old.run("list", "--json"))
-    best = yaml.safe_load((old.kept / "best.yaml").read_text())["origin"]
+    best = yaml.safe_load((old.kept / "exported.yaml").read_text())["origin"]
     assert (listed["state"], listed["best"]["trial"]) == ("complete", best["trial"])
     assert listed["best"]["value"] == best["validation"]["value"]
 
 
 def test_its_best_is_exported_as_it_was_then(old) -> None:
     old.run("export", "tiny", "--out", "best.yaml")
-    then, now = (yaml.safe_load((folder / "best.yaml").read_text()) for folder in (old.kept, old.folder))
+    then, now = (yaml.safe_load(path.read_text()) for path in (old.kept / "exported.yaml", old.folder / "best.yaml"))
     assert now["settings"] == then["settings"]
     for part in ("search", "trial", "by", "validation", "data", "seeds", "journal", "resources"):
         assert now["origin"][part] == then["origin"][part]

@@ -142,7 +142,7 @@ def test_whatever_lines_a_journal_has(tmp_path, line):
 def test_what_status_and_export_say_of_a_spoilt_journal(tmp_path, real, monkeypatch, data):
     monkeypatch.setattr(best, "code_version", lambda: ("0", None, False))
     monkeypatch.setattr(best, "packages", lambda: {"torch": "2"})
-    monkeypatch.setattr(best.environment, "here", lambda: None)
+    monkeypatch.setattr(best.environment, "here", lambda **_: None)
     home = Home(tmp_path / "home")
     home.journal("s").parent.mkdir(parents=True, exist_ok=True)
     spoilt = data.draw(changed(real))

@@ -6,7 +6,6 @@ kill is what is tested. The undisturbed search, `whole`, ran on Ray.
 
 import contextlib
 import json
-import shutil
 import signal
 import socket
 import sqlite3
@@ -40,7 +39,7 @@ def whole(tmp_path_factory) -> Lab:
 def lab(tmp_path, whole) -> Iterator[Lab]:
     """A fresh home that shares nothing with the undisturbed search but what is computed once."""
     lab = Lab(tmp_path / "lab")
-    lab.share(whole)
+    lab.share()
     yield lab
     lab.end()
 
@@ -216,7 +215,7 @@ def test_a_full_disk_ends_a_search_with_one_line(tmp_path, whole) -> None:
         pytest.skip("needs the right to mount a small disk")
     try:
         lab = Lab(disk / "lab")
-        shutil.copytree(whole.folder / "fgsearch-home" / "cache", lab.folder / "fgsearch-home" / "cache")
+        lab.share()
         said = lab.run("launch", "tiny.yaml", "--trials", "60", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db", status=2)
         assert "No space left on device" in said.splitlines()[-1]
         read(lab.journal)
@@ -250,7 +249,7 @@ def test_a_search_ends_with_a_race_whose_winner_is_exported(lab) -> None:
 
 
 def test_a_budget_ends_a_launch_and_the_next_one_goes_on(lab, whole) -> None:
-    said = lab.run("launch", "tiny.yaml", "--set", "search.hours=0.0001")
+    said = lab.run("launch", "tiny.yaml", "--set", "search.hours=0.00001")
     assert "the budget is spent; everything reported is kept" in said
     assert "no trial has finished a rung" in said
     lab.run("launch", "tiny.yaml")

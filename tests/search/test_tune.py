@@ -37,7 +37,7 @@ main()
 
 @pytest.mark.slow
 def test_tune_keeps_none_of_the_jobs_that_are_over(tmp_path):
-    lab = Lab(tmp_path / "lab")
+    lab = Lab(tmp_path / "lab").share()
     words = ["launch", "tiny.yaml", "--trials", "12", "--set", "search.epochs=1", "--set", "search.rungs=[1]"]
     done = subprocess.run([sys.executable, "-c", COUNTING, *words], cwd=lab.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
