@@ -45,7 +45,7 @@ check: setup  ## lint, types, import contracts and the tests that take no time
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder -m 'not slow'
+	@.venv/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 postgresql:  # for the tests of the services: installed where that may be done, else they skip
 	@ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || command -v initdb > /dev/null || { \
@@ -63,7 +63,7 @@ test: setup postgresql chromium  ## everything
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder --durations=25
+	@.venv/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 CHAOS := --rounds 4 --seed 0 --log chaos.jsonl
 chaos: setup postgresql  ## searches on a cluster with services, killed and stopped at random moments: an hour or two

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from pkgutil import iter_modules
@@ -20,10 +21,6 @@ MODULES = [m.name for m in iter_modules([str(Path(__file__).parents[1] / "fgmode
 install_import_hook([f"fgmodel.{name}" for name in MODULES], "beartype.beartype")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-SERVERS = {   # what is started once, and the tests that use it
-    "PostgreSQL and MLflow": ("tests/cluster/test_services.py", "tests/cluster/test_search_on_services.py"),
-    "Chromium": ("tests/search/test_pages.py", "tests/docs/test_pages.py"),
-}
 settings.register_profile("same", derandomize=True, database=None, print_blob=False)   # the same cases in every run
 settings.load_profile("same")
 
@@ -37,15 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
     configuration.set_hypothesis_home_dir(config.rootpath / ".pytest_cache" / "hypothesis")   # not a folder of its own
 
 
-@pytest.hookimpl(tryfirst=True)   # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one process test a file, and all that share a server: a session then starts one of each. The long ones begin."""
-    slow: dict[str, int] = {}
-    for item in items:
-        group = next((name for name, folders in SERVERS.items() if item.nodeid.startswith(folders)), item.nodeid.partition("::")[0])
-        item.add_marker(pytest.mark.xdist_group(group))
-        slow[group] = slow.get(group, 0) + (item.get_closest_marker("slow") is not None)
-    items.sort(key=lambda item: -slow[item.get_closest_marker("xdist_group").args[0]])   # stable: a file's own order is kept
+    """Have the files with most long tests begin: a process is given a whole file. Within a file the order stays."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

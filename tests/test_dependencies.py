@@ -59,6 +59,7 @@ def without(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "launch"])
 def test_a_sampler_whose_package_is_missing_is_one_line_before_anything_starts(command, without, tmp_path):
     done = without(("cmaes",), command, "tiny.yaml")

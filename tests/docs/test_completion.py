@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from search.record.home import Home
 from search.space.file import read_space
 from tests.lab import FGSEARCH
@@ -22,6 +24,7 @@ PRESSES = {
 PRESSED = 'source "$HOME"/.bash_completions/fgsearch.sh; COMP_WORDS=({0}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _fgsearch_completion fgsearch'
 
 
+@pytest.mark.slow
 def test_completion_is_installed_into_the_home_and_completes(tmp_path) -> None:
     path = f"{Path(FGSEARCH).parent}:{os.environ['PATH']}"
     home = Home(tmp_path / "home")

@@ -1,8 +1,11 @@
 """The tree in the docs is the tree there is."""
 
+import pytest
+
 from tests.docs.tree import PAGE, ROOT, page
 
 
+@pytest.mark.slow
 def test_the_page_names_every_module_with_its_first_sentence() -> None:
     assert PAGE.read_text() == page(), "a module came, went or says something else of itself: make tree"
 

@@ -26,6 +26,7 @@ def test_a_backbone_normalises_by_itself():
         torch.testing.assert_close(trunk(x), trunk.trunk((255 * x - 127) / 128), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "width", "cells"), [
     pytest.param("efficientnet_lite0", 1280, 4, id="the package's"),
     pytest.param("resnet18", 512, 4, id="torchvision, ends in layer4"),
@@ -42,6 +43,7 @@ def test_every_trunk_gives_a_map_of_its_width(name, width, cells):
     assert trunk.width == width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "width"), [
     pytest.param("efficientnet_lite0", 112, id="the package's"),
     pytest.param("resnet34", 256, id="torchvision"),
@@ -53,6 +55,7 @@ def test_the_stride_16_map_has_14_cells_at_224_pixels(name, width):
         assert trunk(torch.rand(1, 3, 224, 224)).shape == (1, width, 14, 14)
 
 
+@pytest.mark.slow
 def test_resnet34_keeps_stride_16_by_the_two_convolutions_the_specification_names():
     strides = [
         {name: m.stride for name, m in backbone("resnet34", "random", unstrided=on).named_modules() if isinstance(m, nn.Conv2d)}
@@ -62,6 +65,7 @@ def test_resnet34_keeps_stride_16_by_the_two_convolutions_the_specification_name
     assert changed == {"trunk.layer4.0.conv1", "trunk.layer4.0.downsample.0"}       # §1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "width"), [
     pytest.param("efficientnet_lite0", 1280, id="the package's"),
     pytest.param("resnet34", 512, id="torchvision"),
@@ -74,6 +78,7 @@ def test_an_unstrided_trunk_has_all_its_stages_and_14_cells_at_224_pixels(name, 
         assert trunk(torch.rand(1, 3, 224, 224)).shape == (1, width, 14, 14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [
     pytest.param("vgg19", id="a pool"), pytest.param("swin_t", id="no convolution"),
     pytest.param("test_resnet", id="a pool beside the convolution"), pytest.param("densenet121", id="a pool in between"),
@@ -84,6 +89,7 @@ def test_a_trunk_that_cannot_keep_stride_16_says_so_in_one_line(name):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_vgg19_is_the_thesis_trunk_and_can_drop_its_last_pool():
     trunk = backbone("vgg19", "random")
     assert sum(p.numel() for p in trunk.parameters()) == 20_024_384
@@ -96,6 +102,7 @@ def test_vgg19_is_the_thesis_trunk_and_can_drop_its_last_pool():
     assert torch.equal(torch.nn.functional.max_pool2d(fine, 2), whole)
 
 
+@pytest.mark.slow
 def test_a_trunk_without_a_last_pool_has_none_to_drop():
     x = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
@@ -103,6 +110,7 @@ def test_a_trunk_without_a_last_pool_has_none_to_drop():
     assert torch.equal(kept, dropped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "timm/resnet18", "densenet121"])
 def test_freezing_changes_speed_and_not_the_map(name):
     trunk = backbone(name, "imagenet" if name == "efficientnet_lite0" else "random").eval()
@@ -120,6 +128,7 @@ def test_a_frozen_trunk_stays_in_eval_mode():
     assert not any(module.training for module in trunk.modules())
 
 
+@pytest.mark.slow
 def test_weights_are_known_by_their_content():
     random, again = backbone("resnet18", "random"), backbone("resnet18", "random")
     other = backbone("timm/resnet18", "random")
@@ -136,6 +145,7 @@ def test_a_backbone_leaves_the_random_state_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "says"), [
     pytest.param("resnet43", {}, "'resnet43' is no trunk of torchvision or timm; near it are 'resnet34'", id="misspelt"),
     pytest.param("vit_b_16", {}, "reads one image size only", id="fixed size"),

@@ -66,6 +66,7 @@ def test_an_array_is_computed_once_and_then_mapped(tmp_path):
     assert not again.flags.writeable
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_compute_each_row_once(tmp_path):
     builders = [build(tmp_path / "x.npy", tmp_path / "log", 0.01) for _ in range(4)]
     told = [builder.communicate(timeout=60)[0].strip() for builder in builders]
@@ -199,6 +200,7 @@ def test_features_are_the_trunk_pooled_over_space(tiny_cub, tmp_path):
     assert local.shape == (8, 2, 1280)
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_the_number_of_threads(tiny_cub, tmp_path):
     threads = torch.get_num_threads()
     held = []
@@ -237,6 +239,7 @@ def test_other_settings_have_other_features(tiny_cub, tmp_path, other):
     assert first.filename != second.filename
 
 
+@pytest.mark.slow
 def test_maps_are_the_trunks_in_half_precision_and_other_strides_are_other_maps(tiny_cub, tmp_path):
     frames, patches = frames_of(tiny_cub, tmp_path), some_patches(8)
     crops = cut(pixels(frames.array[:], "cpu"), torch.from_numpy(patches.boxes).float(), 64)

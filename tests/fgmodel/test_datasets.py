@@ -23,6 +23,7 @@ def pets(root, **more):
 
 # --- what is read -----------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_cub10_has_its_official_split(cub10, tmp_path):
     dataset = open_dataset(cub(cub10), tmp_path)
     assert (len(dataset.rows("train")), len(dataset.rows("test"))) == (300, 243)
@@ -89,6 +90,7 @@ def test_a_damaged_index_is_worked_out_again(tiny_cub, tmp_path):
 
 # --- the validation cut -----------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_a_validation_cut_takes_its_share_of_each_class(tmp_path):
     data = DataConfig(dataset="finches", validation=0.2)
     dataset = open_dataset(data, tmp_path)

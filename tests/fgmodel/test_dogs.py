@@ -55,6 +55,7 @@ def tiny_dogs(tmp_path, paint) -> Path:
     return lay_out(tmp_path / "dogs", paint)
 
 
+@pytest.mark.slow
 def test_the_lists_decide_labels_and_split(tiny_dogs, tmp_path):
     dataset = open_dataset(dogs(tiny_dogs), tmp_path)
     assert dataset.classes == ("n02-Boxer", "n02-Pug")
@@ -64,6 +65,7 @@ def test_the_lists_decide_labels_and_split(tiny_dogs, tmp_path):
     assert dataset.image(0).size == (24, 20)
 
 
+@pytest.mark.slow
 def test_the_layout_has_its_variants(tiny_dogs, tmp_path):
     first = open_dataset(dogs(tiny_dogs), tmp_path).fingerprint
     for name in ("train_list.mat", "test_list.mat"):
@@ -72,12 +74,14 @@ def test_the_layout_has_its_variants(tiny_dogs, tmp_path):
     assert open_dataset(dogs(tiny_dogs), tmp_path).fingerprint == first
 
 
+@pytest.mark.slow
 def test_labels_of_some_breeds_only_are_numbered_anew(tiny_dogs, tmp_path):
     for which, names in (("train", TRAIN), ("test", TEST)):
         write_list(tiny_dogs / "lists" / f"{which}_list.mat", names, [100 + label(name) for name in names])
     assert open_dataset(dogs(tiny_dogs), tmp_path).labels.tolist() == [0] * 6 + [1] * 6
 
 
+@pytest.mark.slow
 def test_what_a_pretrained_trunk_has_seen_is_noted(tiny_dogs, tiny_cub, folders, tmp_path):
     assert "cut from ImageNet" in open_dataset(dogs(tiny_dogs), tmp_path).notes[0]
     birds = DataConfig(dataset="cub", root=str(tiny_cub))
@@ -127,6 +131,7 @@ def lose_four(root):
         (root / "Images" / "n02-Pug" / f"n02_{k}.jpg").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spoil", "says"), [
     pytest.param(lambda r: (r / "lists/test_list.mat").unlink(), "is no Stanford Dogs folder: test_list.mat missing", id="no test list"),
     pytest.param(lambda r: (r / "Images").rename(r / "Pictures"), "is no Stanford Dogs folder: Images/ missing", id="no images"),

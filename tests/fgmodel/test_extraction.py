@@ -167,6 +167,7 @@ def test_the_head_is_the_penalised_optimum():
     torch.testing.assert_close(residual.mean(dim=0), torch.zeros(3), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_cam_reads_labels_of_train_images_alone(by_ddt):
     cache, [(test, _), (train, _)] = by_ddt
     before = extract("cam", test, train, LITE, count=3)
@@ -210,6 +211,7 @@ def test_random_boxes_follow_from_an_image_s_name_alone(tmp_path):
 
 # --- part by part -----------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["random", "parts", "peaks", "ddt"])
 def test_boxes_do_not_depend_on_how_images_are_shared_out(method, tmp_path):
     train = frames_of(FINCHES, tmp_path, "train", 128)
@@ -228,6 +230,7 @@ def part_held(patches, frames):
     return share_held(patches.boxes / patches.frame, true).max(axis=1)
 
 
+@pytest.mark.slow
 def test_peaks_hold_the_telling_part_of_most_finches(tmp_path):
     frames = frames_of(FINCHES, tmp_path, "train", 256)
     patches = extract("peaks", frames, frames, LITE, count=4)
@@ -237,6 +240,7 @@ def test_peaks_hold_the_telling_part_of_most_finches(tmp_path):
     assert (part_held(patches, frames) > 0.7).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_peaks_are_the_same_every_time(tmp_path):
     hashes = {
         extract("peaks", frames, frames, LITE, count=4).hash
@@ -270,6 +274,7 @@ def test_a_scale_enlarges_boxes_about_their_centres(tmp_path):
     np.testing.assert_allclose(large[:, 2:] + large[:, :2], small[:, 2:] + small[:, :2], atol=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(EXTRACTORS.keys() - {"ddt", "protopnet", "protopnet_trained"}))   # own tests
 def test_every_extractor_keeps_to_the_interface(method, tmp_path):
     cache = tmp_path

@@ -39,6 +39,7 @@ def size(figure):
     return Image.open(picture).size
 
 
+@pytest.mark.slow
 def test_heatmaps_are_a_row_an_image_and_a_column_a_step_beside_the_patch_itself():
     figure = heatmaps()
     titles = [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes[:10]]

@@ -44,6 +44,7 @@ def test_two_birds_of_different_species_differ_inside_the_true_box_and_nowhere_e
         assert rows.max() <= box[3] + 0.5
 
 
+@pytest.mark.slow
 def test_the_telling_part_is_inside_the_canvas():
     boxes = np.array([finches.part_box(0, s, i) for s in range(12) for i in range(70)])
     assert boxes.min() > -1e-9
@@ -53,6 +54,7 @@ def test_the_telling_part_is_inside_the_canvas():
     assert 0.005 < area.mean() < 0.08                            # small: the rest of the bird tells nothing
 
 
+@pytest.mark.slow
 def test_a_quarter_of_840_finches_is_for_test(tmp_path):
     dataset = open_dataset(DataConfig(dataset="finches"), tmp_path)
     assert (len(dataset.rows("train")), len(dataset.rows("test"))) == (630, 210)
@@ -61,6 +63,7 @@ def test_a_quarter_of_840_finches_is_for_test(tmp_path):
     assert dataset.image(0).size == (256, 256)
 
 
+@pytest.mark.slow
 def test_the_fingerprint_of_finches_follows_seed_and_number(tmp_path):
     prints = {
         open_dataset(DataConfig(dataset="finches", seed=seed, finches_per_species=each), tmp_path).fingerprint

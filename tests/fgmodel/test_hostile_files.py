@@ -24,6 +24,7 @@ def mats(tmp_path_factory):
     return [(folder / f"{compress}.mat").read_bytes() for compress in (False, True)]
 
 
+@pytest.mark.slow
 @often(15)   # each reads in a process of its own
 @given(draw=st.data())
 def test_the_lists_of_dogs(tmp_path, paint, mats, draw):
@@ -36,6 +37,7 @@ def test_the_lists_of_dogs(tmp_path, paint, mats, draw):
     outcome(lambda: list_dogs(root), root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [True, False])
 def test_no_list_of_dogs_takes_more_than_a_gigabyte(tmp_path, compress):
     """Numbers that unpack to 320 MB, which are ten times that as Python's: their reader has a gigabyte."""
@@ -43,6 +45,7 @@ def test_no_list_of_dogs_takes_more_than_a_gigabyte(tmp_path, compress):
     assert refused(outcome(lambda: read_matlab(tmp_path / "x.mat", ("labels",)), tmp_path / "x.mat")) == compress
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 @often(200)
 @given(draw=st.data())

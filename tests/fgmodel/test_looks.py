@@ -34,6 +34,7 @@ def test_each_time_step_of_each_image_has_a_map_that_is_nowhere_negative(tmp_pat
     assert seen.names == tuple("abc"[row % 3] for row in probe.rows)
 
 
+@pytest.mark.slow
 def test_who_looks_between_epochs_trains_as_who_does_not(tmp_path) -> None:
     (looking, probe), still = looked(tmp_path), start(END_TO_END, coloured_frames())
     for _ in range(2):

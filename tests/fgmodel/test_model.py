@@ -12,6 +12,7 @@ TINY = ModelConfig(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "parameters"),
     [

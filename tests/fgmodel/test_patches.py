@@ -49,6 +49,7 @@ def test_every_patch_of_every_image_is_cut():
 
 # --- boxes ------------------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-2, 3), min_size=4, max_size=4), st.sampled_from([32, 224, 448]))
 def test_pixels_are_inside_the_frame_and_never_empty(fractions, frame):
     x1, y1, x2, y2 = to_pixels(np.array(fractions), frame).tolist()

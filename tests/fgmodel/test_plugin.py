@@ -26,6 +26,7 @@ def two_birds():
     return [(0.4 * torch.rand(8, 3, 96, 96, generator=chance) + 0.5 * labels[:, None, None, None], labels)] * 12
 
 
+@pytest.mark.slow
 def test_the_example_in_the_readme_runs_and_learns():
     given = {"batches": two_birds()}
     code = example()

@@ -33,6 +33,7 @@ def birds(root, **more):
     return config(LITE | small | {"data.validation": 0.25} | {key.replace("_", ".", 1): v for key, v in more.items()})
 
 
+@pytest.mark.slow
 def test_frozen_trunks_get_features(tmp_path):
     data = prepare(config(FINCHES | {"model.freeze_backbones": True}), tmp_path)
     assert data.frames is None
@@ -44,6 +45,7 @@ def test_frozen_trunks_get_features(tmp_path):
     assert data.labels.dtype == np.int64
 
 
+@pytest.mark.slow
 def test_trunks_in_training_get_frames(tmp_path):
     data = prepare(config(FINCHES), tmp_path)
     assert data.frames.shape == (72, 64, 64, 3)
@@ -54,6 +56,7 @@ def test_trunks_in_training_get_frames(tmp_path):
 LOOKING = {"model.spatial_attention": "between_steps", "model.local_stride16": True, "data.patch_size": 64}
 
 
+@pytest.mark.slow
 def test_frozen_trunks_under_spatial_attention_get_maps(tmp_path):
     frozen = config(FINCHES | LOOKING | {"model.freeze_backbones": True})
     told = {step.what for step in pending(frozen, tmp_path)}
@@ -67,6 +70,7 @@ def test_frozen_trunks_under_spatial_attention_get_maps(tmp_path):
     assert str(data.local_maps.filename) == str(again.local_maps.filename)
 
 
+@pytest.mark.slow
 def test_maps_computed_once_are_those_of_a_trunk_in_the_model(tmp_path):
     settings = FINCHES | LOOKING
     whole, frozen = config(settings), config(settings | {"model.freeze_backbones": True})
@@ -80,6 +84,7 @@ def test_maps_computed_once_are_those_of_a_trunk_in_the_model(tmp_path):
         torch.testing.assert_close(model(images, maps).looks, model(cached.whole, cached.patches).looks, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, LOOKING])
 def test_a_global_stream_alone_gets_no_features_of_patches(settings, tmp_path):
     alone = {name: value for name, value in settings.items() if name == "data.patch_size"} | {"model.local_stream": "none"}
@@ -92,6 +97,7 @@ def test_a_global_stream_alone_gets_no_features_of_patches(settings, tmp_path):
     assert (both.patches, both.fingerprint) == (data.patches, data.fingerprint)
 
 
+@pytest.mark.slow
 def test_preparing_again_computes_nothing_and_gives_the_same(tmp_path):
     told = []
     first, again = (prepare(config(FINCHES | {"model.freeze_backbones": True}), tmp_path,
@@ -102,12 +108,14 @@ def test_preparing_again_computes_nothing_and_gives_the_same(tmp_path):
     assert np.array_equal(first.local_features, again.local_features)
 
 
+@pytest.mark.slow
 def test_a_search_leaves_the_test_split_alone(tmp_path):
     prepare(config(FINCHES | {"model.freeze_backbones": True}), tmp_path)
     assert list(tmp_path.rglob("*-train-*"))
     assert not list(tmp_path.rglob("*-test-*"))
 
 
+@pytest.mark.slow
 def test_the_test_split_has_nothing_to_train_on(tmp_path):
     train, test = (prepare(config(FINCHES), tmp_path, split=split) for split in ("train", "test"))
     (fold,) = test.folds
@@ -117,6 +125,7 @@ def test_the_test_split_has_nothing_to_train_on(tmp_path):
     assert test.fingerprint == train.fingerprint
 
 
+@pytest.mark.slow
 def test_the_final_run_trains_on_train_and_validation(tmp_path):
     data = prepare(config(FINCHES), tmp_path)
     everything = whole(data)
@@ -127,6 +136,7 @@ def test_the_final_run_trains_on_train_and_validation(tmp_path):
     assert everything.fingerprint == data.fingerprint
 
 
+@pytest.mark.slow
 def test_released_patches_are_taken_from_their_folder(cub10, tmp_path):
     settings = LITE | {"data.root": str(cub10), "data.patches": str(cub10), "data.frame_size": 224}
     data = prepare(config(settings), tmp_path)
@@ -186,6 +196,7 @@ print(data.local_features.astype("f8").sum())
 """
 
 
+@pytest.mark.slow
 def test_processes_may_prepare_at_once_and_one_be_killed(tmp_path):
     settings = FINCHES | {"model.freeze_backbones": True, "data.frame_size": 128, "data.patch_size": 64}
     command = [sys.executable, "-c", PREPARE, repr(settings), str(tmp_path / "shared")]
@@ -202,6 +213,7 @@ def test_processes_may_prepare_at_once_and_one_be_killed(tmp_path):
     assert not list((tmp_path / "shared" / "features").glob("*.part"))
 
 
+@pytest.mark.slow
 def test_what_was_prepared_is_opened_again_without_building_a_trunk(tmp_path, monkeypatch):
     frozen = config(FINCHES | {"model.freeze_backbones": True})
     first = prepare(frozen, tmp_path)
@@ -212,6 +224,7 @@ def test_what_was_prepared_is_opened_again_without_building_a_trunk(tmp_path, mo
     assert (first.names, first.classes, first.split) == (again.names, again.classes, again.split)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [
     pytest.param(lambda cache: next((cache / "prepared").glob("*.npz")).write_bytes(b"rubbish"), id="the record is rubbish"),
     pytest.param(lambda cache: next((cache / "features").glob("*.npy")).unlink(), id="features were deleted"),
@@ -224,6 +237,7 @@ def test_a_record_that_cannot_be_followed_is_made_anew(tmp_path, spoil):
     assert np.array_equal(prepare(frozen, tmp_path).local_features, first)
 
 
+@pytest.mark.slow
 def test_other_boxes_under_the_same_name_are_read_anew(tiny_cub, tmp_path):
     wanted = birds(tiny_cub, data_patches=str(tmp_path / "train.npz"), data_patches_per_image=1)
     names = prepare(birds(tiny_cub, data_patches="ddt", data_patches_per_image=1), tmp_path / "cache").names

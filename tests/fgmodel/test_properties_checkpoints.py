@@ -47,6 +47,7 @@ def judged(folder, content: bytes):
     return held
 
 
+@pytest.mark.slow
 @often(500)
 @given(content=changed(REAL))
 @example(REAL)
@@ -57,6 +58,7 @@ def test_a_real_checkpoint_spoilt(tmp_path, content):
 anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6), lambda i: st.lists(i, max_size=3) | st.dictionaries(st.text(max_size=4), i, max_size=3), max_leaves=5)
 
 
+@pytest.mark.slow
 @often(300)
 @given(run=st.fixed_dictionaries({"format": st.just(1), "epoch": st.integers(-2, 9) | anything, "identity": st.just(IDENTITY) | anything}) | anything)
 @example('{"format": 1, "epoch": 1, "identity": ' + "[" * 100_000)
@@ -89,6 +91,7 @@ def theirs(tmp_path_factory):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @often(400)
 @given(data=st.data())
 def test_a_checkpoint_of_the_authors_spoilt(tmp_path, theirs, data):
@@ -97,6 +100,7 @@ def test_a_checkpoint_of_the_authors_spoilt(tmp_path, theirs, data):
     outcome(lambda: official._classes(tmp_path / name, official._plain(tmp_path / name, official._read(tmp_path / name))), tmp_path / name)
 
 
+@pytest.mark.slow
 @often(250)
 @given(data=st.data())
 @example(None)
@@ -109,6 +113,7 @@ def test_the_memory_of_digests_is_no_more_than_a_memory(tiny_cub, tmp_path, data
     assert again == fresh
 
 
+@pytest.mark.slow
 @often(250)
 @given(data=st.data())
 @example(None)
@@ -137,6 +142,7 @@ def hungry(folder: str) -> None:
         print(path.name)
 
 
+@pytest.mark.slow
 def test_no_checkpoint_takes_more_than_a_gigabyte(tmp_path):
     tensor = {"w": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}
     said = json.dumps(tensor).encode()

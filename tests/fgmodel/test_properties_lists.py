@@ -33,6 +33,7 @@ def copy(tmp_path, cub10, real):
     return tmp_path
 
 
+@pytest.mark.slow
 @often(200)
 @given(data=st.data())
 def test_a_real_list_of_cub_spoilt(copy, cub10, real, data):
@@ -53,6 +54,7 @@ SMALL = {   # what `tiny_cub` has
 }
 
 
+@pytest.mark.slow
 @often(800)
 @given(name=st.sampled_from(LISTS), data=st.data())
 @example("classes.txt", None)
@@ -68,6 +70,7 @@ BOXES = b"".join(b"%d 60.0 27.0 325.0 304.0\n" % k for k in range(1, 13))
 PLACES = b"".join(b"%d %d 312.0 182.0 %d\n" % (k, part, k % 2) for k in range(1, 13) for part in (1, 2))
 
 
+@pytest.mark.slow
 @often(400)
 @given(name=st.sampled_from(["bounding_boxes.txt", "parts/part_locs.txt", "parts/parts.txt", "images.txt"]), data=st.data())
 def test_boxes_and_parts_of_cub_spoilt(tiny_cub, name, data):
@@ -90,6 +93,7 @@ names = st.one_of(
 variables = st.one_of(st.none(), st.lists(names, max_size=9), st.lists(st.floats(), max_size=9), st.lists(st.sampled_from([1.0, 2.0, 1e300]), max_size=9))
 
 
+@pytest.mark.slow
 @often(600)
 @given(content=st.dictionaries(st.sampled_from(["file_list", "annotation_list", "labels"]), variables, max_size=2), listed=st.lists(names, max_size=6) | st.just(TRAIN))
 def test_whatever_the_lists_of_dogs_hold(tmp_path, paint, monkeypatch, content, listed):
@@ -110,6 +114,7 @@ def hungry(root: str) -> None:
     print(outcome(lambda: list_cub(__import__("pathlib").Path(root)), root))
 
 
+@pytest.mark.slow
 def test_no_list_takes_more_than_a_gigabyte(tiny_cub):
     with (tiny_cub / "images.txt").open("wb") as file:
         file.truncate(50 << 30)

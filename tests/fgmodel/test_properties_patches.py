@@ -48,6 +48,7 @@ def patches(draw):
     return Patches(boxes, scores, frame, draw(st.sampled_from(["ddt", "released", "näh"]))), names
 
 
+@pytest.mark.slow
 @often(400)
 @given(made=patches())
 def test_patches_come_back_as_they_were_written(tmp_path, made):
@@ -76,6 +77,7 @@ def judged(folder, content: bytes):
     return held
 
 
+@pytest.mark.slow
 @often(1000)
 @given(content=st.one_of(changed(patch_file()), changed(bytes_of(np.savez, **np.load(io.BytesIO(patch_file()))))))
 @example(bytes_of(np.save, np.zeros((2, 1, 4), np.int16)))
@@ -89,6 +91,7 @@ arrays = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @often(600)
 @given(other=st.dictionaries(st.sampled_from(["names", "frame", "boxes", "scores", "method", "config", "x"]), arrays, min_size=1, max_size=3))
 @example({"frame": np.array([1, 2])})
@@ -112,6 +115,7 @@ def told(folder, content: bytes):
     return held
 
 
+@pytest.mark.slow
 @often(600)
 @given(content=changed(bytes_of(np.save, RELEASED)))
 @example(patch_file())
@@ -125,6 +129,7 @@ coordinates = st.one_of(st.integers(0, FRAME).map(float), st.integers(0, FRAME).
 places = st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 4))
 
 
+@pytest.mark.slow
 @often(200)
 @given(rows=nps.arrays(np.float64, st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(4, 6)), elements=coordinates))
 @example(np.zeros((3, 0, 5)))
@@ -133,6 +138,7 @@ def test_whatever_a_released_file_holds(tmp_path, rows):
     told(tmp_path, bytes_of(np.save, rows))
 
 
+@pytest.mark.slow
 @often(200)
 @given(other=st.dictionaries(places, coordinates, max_size=3))
 def test_a_few_numbers_of_a_released_file_changed(tmp_path, other):
@@ -142,6 +148,7 @@ def test_a_few_numbers_of_a_released_file_changed(tmp_path, other):
     told(tmp_path, bytes_of(np.save, rows))
 
 
+@pytest.mark.slow
 @often(300)
 @given(array=arrays.filter(lambda array: array is not None))
 def test_an_array_is_read_as_numpy_reads_it(tmp_path, array):
@@ -160,6 +167,7 @@ def test_an_array_is_read_as_numpy_reads_it(tmp_path, array):
 LOOK = bytes_of(np.savez, labels=LABELS, predictions=LABELS[::-1], predictions_sum=np.zeros((3, 2), int))
 
 
+@pytest.mark.slow
 @often(300)
 @given(content=st.one_of(st.just(LOOK), changed(LOOK)), metric=st.sampled_from(["test/accuracy", "test/accuracy_sum/01"]) | st.from_regex(r"test/accuracy(_sum|_x)?(/\d\d?)?", fullmatch=True))
 @example(LOOK, "test/accuracy_sum/00")
@@ -172,6 +180,7 @@ def test_the_predictions_of_a_look(tmp_path, content, metric):
         assert right(path, metric).shape == (3,)
 
 
+@pytest.mark.slow
 @often(400)
 @given(data=st.data())
 def test_a_record_of_prepared_data_is_whole_or_none(tmp_path, data):
@@ -214,6 +223,7 @@ def claim(shape: tuple[int, ...], descr: str = "<i2") -> bytes:
     return file.getvalue() + bytes(64)
 
 
+@pytest.mark.slow
 def test_no_patch_file_takes_more_than_a_gigabyte(tmp_path):
     bomb(tmp_path / "bomb.npz", {"names": 5 << 28})
     bomb(tmp_path / "many.npz", {f"x{k}": 1 << 26 for k in range(3)})

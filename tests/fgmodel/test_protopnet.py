@@ -104,6 +104,7 @@ def frames_of(cache, split):
     return Frames(open_dataset(DataConfig(dataset="finches", finches_per_species=8), cache), split, 64, cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [
     pytest.param(replace(FROZEN, size=128, **FAST), id="frozen trunk"),
     pytest.param(replace(TRAINED, size=96, **FAST), id="trained trunk"),
@@ -122,6 +123,7 @@ def test_a_fit_is_kept_and_serves_both_splits_the_same_every_time(recipe, tmp_pa
         assert (np.diff(once.scores, axis=1) <= 0).all()
 
 
+@pytest.mark.slow
 def test_a_trained_trunk_learns_and_a_frozen_one_does_not(tmp_path):
     train = frames_of(tmp_path, "train")
     start = TINY.model.state_dict()
@@ -134,6 +136,7 @@ def test_a_trained_trunk_learns_and_a_frozen_one_does_not(tmp_path):
     assert all(not p.requires_grad for p in TINY.model.parameters())
 
 
+@pytest.mark.slow
 def test_prototypes_are_cells_of_train_images(tmp_path):
     train, recipe = frames_of(tmp_path, "train"), replace(FROZEN, size=128, **FAST)
     net = restored(fitted(train, TINY, recipe), TINY, recipe)

@@ -68,6 +68,7 @@ def test_random_boxes_keep_their_sizes_and_lie_anywhere_in_the_frame():
     assert np.array_equal(moved_at_random(patches([ALL])).boxes, [[ALL]])
 
 
+@pytest.mark.slow
 def test_the_truth_of_cub10_is_that_of_its_files(cub10, tmp_path):
     dataset = open_dataset(DataConfig(dataset="cub", root=str(cub10)), tmp_path)
     truth = known_truth(dataset, "train", cub10)

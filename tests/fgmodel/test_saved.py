@@ -50,11 +50,13 @@ def test_it_answers_as_the_run_did_on_test(kept):
     assert nll(found.fused, run.test.labels) == pytest.approx(expected.nll, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_boxes_of_new_images_are_those_of_the_test_split(kept):
     path, run = kept
     assert np.array_equal(answers(read_model(path), run).boxes, run.test.boxes)
 
 
+@pytest.mark.slow
 def test_it_says_what_it_is(kept):
     about = read_model(kept[0]).about
     assert about.classes == ("cat", "dog")
@@ -95,6 +97,7 @@ def test_true_parts_of_drawn_birds_are_replaced_by_peaks(tmp_path):
     assert found.said() == "found by peaks; the model was trained and tested on boxes of parts"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("made_by", "method"), [("grid", "grid"), ("released", "ddt")])
 def test_boxes_of_a_file_are_replaced_by_the_method_that_made_it_or_ddt(made_by, method, tmp_path):
     from dataclasses import replace

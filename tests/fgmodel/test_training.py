@@ -87,11 +87,13 @@ def test_easy_features_are_learned_within_a_few_epochs():
     assert epochs(start(FROZEN, easy_features()), 6)[-1]["val/accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_colours_are_learned_end_to_end():
     run = start(END_TO_END, coloured_frames(), **{"optim.lr_global": 0.02, "optim.lr_local": 0.02, "optim.epochs": 10})
     assert epochs(run, 10)[-1]["val/accuracy"] > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "data"), CASES)
 def test_a_resumed_run_is_bit_identical_to_one_that_was_not_interrupted(settings, data, tmp_path):
     undisturbed = epochs(start(settings, data), 3)
@@ -105,6 +107,7 @@ def test_a_resumed_run_is_bit_identical_to_one_that_was_not_interrupted(settings
     assert epochs(second, 2) == undisturbed[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "data"), CASES)
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(settings, data):
     runs = [epochs(start(settings, data, seed=seed), 1) for seed in (1, 1, 2)]

@@ -47,6 +47,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "data"), VARIANTS)
 def test_a_variant_trains_measures_finite_numbers_and_resumes_to_the_bit(settings, data, tmp_path):
     undisturbed = epochs(start(settings, data), 2)
@@ -59,6 +60,7 @@ def test_a_variant_trains_measures_finite_numbers_and_resumes_to_the_bit(setting
     assert epochs(second, 1) == undisturbed[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "data"), [
     pytest.param(ROW_B, easy_features(), id="6.1b"),
     pytest.param(ROW_C, easy_features(), id="6.1c"),
@@ -115,6 +117,7 @@ def test_the_test_of_a_global_stream_alone_has_no_local_accuracy():
     assert result.predictions.shape == (30,)
 
 
+@pytest.mark.slow
 def test_a_loss_on_every_step_trains_the_first_one_too():
     last = FROZEN | {"model.attention": "last", "loss.lambda_rank": 0.0, "optim.epochs": 12}
     every, alone = (epochs(start(s, easy_features()), 12)[-1] for s in (last | {"loss.every_step": True}, last))

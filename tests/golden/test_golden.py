@@ -43,6 +43,7 @@ def test_what_changed_is_told_with_its_lines_and_the_command_that_accepts_it() -
     assert '"a"' not in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_space_means_what_it_meant(name, tmp_path) -> None:
     golden = FOLDER / f"{name}.json"

@@ -88,6 +88,7 @@ def test_the_best_has_every_setting_and_what_was_given_is_fixed(found) -> None:
     assert found.state == "complete"
 
 
+@pytest.mark.slow
 def test_a_search_that_another_process_began_is_opened_extended_exported_and_retrained(lab, found, fgsearch) -> None:
     opened = search.open("tiny", home=lab.folder / "home")
     assert opened == found
@@ -123,6 +124,7 @@ def test_a_launch_that_does_not_block_runs_in_a_process_of_its_own_and_is_stoppe
     assert 0 < len(running.trials()) < 200
 
 
+@pytest.mark.slow
 def test_a_launch_that_cannot_begin_says_why(lab, found, objects) -> None:
     with pytest.raises(search.InputError, match="belongs to another space"):
         search.launch(objects(trials=3), home=lab.folder / "home", inline=True, blocking=False)

@@ -134,6 +134,7 @@ def scale_share(scale: Scale, value: object) -> float:
     return scale.share(scale.at(value))
 
 
+@pytest.mark.slow
 def test_importance_and_effects_are_those_of_the_forest(whole) -> None:
     (chart,), curves, found = CHARTS["importance"](whole), CHARTS["effects"](whole), whole.importance
     assert [text for _, text in chart.y.ticks][-1] == "lr loc (optim.lr_local)", "the most important on top"
@@ -218,6 +219,7 @@ def test_both_renderers_draw_every_chart(whole, name) -> None:
         drawn.savefig("/dev/null", format="png")
 
 
+@pytest.mark.slow
 def test_the_report_shows_every_chart_and_mlflow_those_of_a_static_picture(whole) -> None:
     from search.report.sections import Told, page
     from search.show.verdict import verdict

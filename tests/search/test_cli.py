@@ -92,6 +92,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "words", "said"),
     [
@@ -151,6 +152,7 @@ def test_a_half_written_last_line_of_a_journal_is_no_error(here, fgsearch) -> No
     assert fgsearch("status", "tiny", "--json") == before
 
 
+@pytest.mark.slow
 def test_bad_images_are_left_out_when_asked(here, fgsearch) -> None:
     pets(here)
     words = ("check", "tiny.yaml", "--json", "--set", "data.bad_images=skip")
@@ -161,6 +163,7 @@ def test_bad_images_are_left_out_when_asked(here, fgsearch) -> None:
     assert (whole, json.loads(said)["data"]["images"]) == (20, 19)  # of 12 + 12, two a class are for testing
 
 
+@pytest.mark.slow
 def test_check_starts_nothing_and_forecasts(here, fgsearch) -> None:
     status, said, _ = fgsearch("check", "tiny.yaml", "--json")
     told = json.loads(said)
@@ -188,6 +191,7 @@ def test_an_export_is_what_the_journal_says_and_survives_a_round_trip(here, fgse
     assert (here / "best.yaml").read_text().startswith("# best.yaml: trial")
 
 
+@pytest.mark.slow
 def test_browse_names_a_free_port_when_its_own_is_taken(here, fgsearch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -197,6 +201,7 @@ def test_browse_names_a_free_port_when_its_own_is_taken(here, fgsearch) -> None:
     assert (status, errors.strip()) == (2, f"port {port} is in use; try: fgsearch browse --port {port + 1}")
 
 
+@pytest.mark.slow
 def test_browse_says_when_a_port_is_not_ours_to_open(here, fgsearch, monkeypatch) -> None:
     class Refusing(socket.socket):
         def bind(self, _):
@@ -207,6 +212,7 @@ def test_browse_says_when_a_port_is_not_ours_to_open(here, fgsearch, monkeypatch
     assert (status, errors.strip()) == (2, "port 80 cannot be used: Permission denied; try: fgsearch browse --port ANOTHER")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "remedy"), [
     pytest.param("tine", "holds no search 'tine'; did you mean 'tiny'?", id="no such search"),
     pytest.param("tiny", "does not have search 'tiny' yet; launching the same name again writes it", id="a search that MLflow lacks"),

@@ -90,6 +90,7 @@ def test_extract_finds_on_ray_what_threads_find_and_a_search_takes_it_from_the_c
     assert len(kept) == 2                                   # the splits' alone: chunks are let go
 
 
+@pytest.mark.slow
 def test_extract_keeps_the_chunks_it_finds_and_goes_on_from_there(here, patches) -> None:
     cache = here / "fgsearch-home" / "cache"
     chunk = Chunk(by_peaks(), cache, "train", (0, 64), "cpu")
@@ -145,6 +146,7 @@ def test_check_needs_no_images_to_tell_what_is_in_a_file(here, patches) -> None:
     assert "compared with no data set" in patches("check", "train.npz")[1]
 
 
+@pytest.mark.slow
 def test_show_draws_a_sheet(here, patches) -> None:
     a_file(here, split="test")
     assert patches("show", "test.npz", *FEW, "--out", "sheet.png")[0] == 0
@@ -207,6 +209,7 @@ def test_a_mistake_is_one_clear_line_and_status_two(make, words, says, here, pat
     assert len(errors.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_parts_of_real_birds_are_refused_before_any_task(here, patches, tiny_cub) -> None:
     status, _, errors = patches("extract", "--root", "birds", "--method", "parts", "--out", "b")
     assert status == 2

@@ -34,6 +34,7 @@ def document(root, tmp_path, layout=None):
     return check_data(root, layout, tmp_path / "cache").document()
 
 
+@pytest.mark.slow
 def test_cub10_is_a_subset(cub10, tmp_path):
     found = check_data(cub10, None, tmp_path)
     assert found.verdict == "a subset of CUB-200-2011: 10 of 200 classes, 543 of 11,788 images"
@@ -64,6 +65,7 @@ def test_dogs_without_their_lists_are_recognised_by_their_breeds(tiny_dogs, tmp_
     assert "train_list.mat and test_list.mat missing" in told["problem"]
 
 
+@pytest.mark.slow
 def test_a_whole_data_set_is_called_so_and_more_than_was_published_is_not(tiny_dogs, tmp_path, monkeypatch):
     monkeypatch.setitem(inventory.PUBLISHED, "dogs", Published("Dogs", 2, 8, 4))
     assert check_data(tiny_dogs, None, tmp_path / "cache").verdict == "Dogs, whole"
@@ -175,6 +177,7 @@ def test_a_search_says_what_is_known_of_its_data(tiny_cub, tmp_path, monkeypatch
     assert said.file.getvalue().count("note: 22 to 23 test images of CUB-200-2011 are in ImageNet too") == 1
 
 
+@pytest.mark.slow
 def test_check_says_it_too(tiny_cub, tmp_path, fgsearch):
     settings = ("data.dataset=cub", f"data.root={tiny_cub}", "data.patches=peaks", "model.weights=random", "data.folds=2")
     words = [word for setting in (*settings, "search.workers=1") for word in ("--set", setting)]

@@ -50,6 +50,7 @@ def test_replaying_a_journal_twice_changes_nothing(space, dispatching) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("how", [
     pytest.param({"promote": True}, id="promoting"),
@@ -154,6 +155,7 @@ def test_superseded_checkpoints_are_deleted(space, dispatching) -> None:
         assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_complete_search_keeps_only_the_finished_trials_checkpoints_and_an_extension_retrains(
     space, dispatching
 ) -> None:

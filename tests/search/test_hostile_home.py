@@ -119,6 +119,7 @@ READERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "read"), READERS)
 def test_a_file_that_hides_a_pickle_is_refused_in_one_line(name, read, tmp_path, marker):
     said = plant_and_read(tmp_path / "files" / name, marker, read)

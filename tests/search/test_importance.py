@@ -51,6 +51,7 @@ def test_standing_goes_by_rung_then_by_value_and_a_diverged_trial_stands_last(sp
     assert standings(space, history) == pytest.approx({2: 1.0, 1: 2 / 3, 0: 1 / 3, 3: 0.0})
 
 
+@pytest.mark.slow
 def test_a_setting_that_decides_alone_has_nearly_all_importance_and_its_curve_rises(space) -> None:
     found = importance(space, made(space, 200, lambda s: s["loss.lambda_local"]))
     assert found.explained > 0.9
@@ -62,6 +63,7 @@ def test_a_setting_that_decides_alone_has_nearly_all_importance_and_its_curve_ri
     assert (first.values[0], first.values[-1]) == (0.5, 2.0)    # the ends of its range
 
 
+@pytest.mark.slow
 def test_two_settings_that_only_matter_together_have_it_in_the_total(space) -> None:
     def same_side(s):
         return float((s["loss.lambda_local"] > 1.25) == (s["loss.lambda_rank"] > 1.0))
@@ -72,6 +74,7 @@ def test_two_settings_that_only_matter_together_have_it_in_the_total(space) -> N
         assert shares[name].total > 0.4
 
 
+@pytest.mark.slow
 def test_pure_chance_is_not_explained(space) -> None:
     chance = Random(5)
     assert importance(space, made(space, 150, lambda _: chance.random())).explained < 0.1

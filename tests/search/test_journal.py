@@ -67,6 +67,7 @@ def test_a_broken_line_is_named(text, line, tmp_path) -> None:
         read(path)
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(tmp_path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path):

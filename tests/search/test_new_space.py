@@ -36,6 +36,7 @@ def test_a_choice_for_each_kind_of_folder(change, settings, tmp_path):
     assert {name: config[name] for name in settings} == settings
 
 
+@pytest.mark.slow
 def test_every_file_it_can_write_is_a_space(tmp_path):
     for side, train, gpus, cpus in product((8, 100, 250, 500), (10, 500, 3000, 50_000), (0, 1, 8), (1, 64)):
         space = written(Facts(**{**vars(LEAVES), "side": side, "train": train, "gpus": gpus, "cpus": cpus}), tmp_path)

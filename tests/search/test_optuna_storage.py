@@ -45,6 +45,7 @@ def loaded(path: Path, name: str = "s") -> optuna.Study:
     return optuna.load_study(study_name=name, storage=f"sqlite:///{path}")
 
 
+@pytest.mark.slow
 def test_optuna_loads_every_trial_with_its_values_and_states(space, searched, home, tmp_path):
     history = searched(space)
     assert export_optuna(home, "s", tmp_path / "search.db") == 24
@@ -62,6 +63,7 @@ def test_optuna_loads_every_trial_with_its_values_and_states(space, searched, ho
     assert study.best_trial.number == max((t for t in history.trials.values() if t.rung == 27), key=lambda t: t.at(27, "val/accuracy")).number
 
 
+@pytest.mark.slow
 def test_distributions_are_those_of_the_space_widened_for_the_thesis_values_only(space, searched, home, tmp_path):
     searched(space)
     export_optuna(home, "s", tmp_path / "search.db")
@@ -115,6 +117,7 @@ def test_rows_of_a_list_are_its_parameter(searched, home, tmp_path):
     assert trials[0].params == {"row": trials[0].user_attrs["by"], "seed": 0}
 
 
+@pytest.mark.slow
 def test_writing_again_replaces_the_study_and_nothing_else_is_replaced(space, searched, home, tmp_path):
     searched(space)
     export_optuna(home, "s", tmp_path / "search.db")

@@ -55,12 +55,14 @@ def judged(folder, content: bytes) -> None:
     assert (folder / bundle.origin.search).parent == folder   # retrain names a folder so
 
 
+@pytest.mark.slow
 @often(400)
 @given(data=st.data())
 def test_a_real_bundle_spoilt(tmp_path, data):
     judged(tmp_path, data.draw(changed(content_of(WHOLE, tmp_path / "x.yaml"))))
 
 
+@pytest.mark.slow
 @often(300)
 @given(data=st.data())
 def test_a_whole_bundle_spoilt(tmp_path, data):
@@ -76,6 +78,7 @@ texts = st.text(max_size=8) | st.sampled_from(["\x85", "\ud800", "\ufeff", "null
 values = st.one_of(texts, st.integers(-(2**63), 2**63), st.floats(), st.none(), st.booleans(), st.dates(), st.lists(st.integers(0, 9), max_size=3))
 
 
+@pytest.mark.slow
 @often(200)
 @given(free=st.lists(texts.filter(str.isascii) | st.text(max_size=8), min_size=7, max_size=7), numbers=st.lists(st.floats(allow_nan=False), min_size=4, max_size=4), trial=st.integers(0, 2**63 - 1), day=st.dates())
 @example(["data/Vögel", "a\x85b", "\ufeff", "\u2028", "", "null", "1e3"], [0.0, 1e-300, 1e22, -0.0], 0, date(1, 1, 1))
@@ -94,6 +97,7 @@ def test_a_bundle_of_any_names_and_numbers_comes_back(tmp_path, free, numbers, t
     assert (read.origin, read.config()) == (bundle.origin, bundle.config())
 
 
+@pytest.mark.slow
 @often(400)
 @given(settings=st.dictionaries(st.sampled_from(sorted(DEFAULTS)) | texts, values, max_size=3), origin=st.dictionaries(st.sampled_from([*Origin.model_fields, "x"]), values, max_size=2),
        deep=st.dictionaries(st.sampled_from([*Validation.model_fields, *DataIdentity.model_fields, *Code.model_fields]), values, max_size=2))  # fmt: skip
@@ -125,6 +129,7 @@ def tabled(folder, content: bytes):
     assert view(study, rows)
 
 
+@pytest.mark.slow
 @often(300)
 @given(content=st.sampled_from(STUDIES).flatmap(changed))
 def test_a_real_study_spoilt(tmp_path, content):
@@ -132,6 +137,7 @@ def test_a_real_study_spoilt(tmp_path, content):
 
 
 said = st.fixed_dictionaries({}, optional={"published": values, "against": st.sampled_from(["a", "b", "c"]) | values, "of": st.sampled_from(["a", "x"]), "metric": texts})
+@pytest.mark.slow
 @often(200)
 @given(study=st.fixed_dictionaries({}, optional={"title": texts, "comparable": st.dictionaries(st.sampled_from(sorted(DEFAULTS)) | texts, values, max_size=2),
                                                  "images": values, "rows": st.dictionaries(st.sampled_from("abc"), said, max_size=3), "maps": values}),

@@ -66,12 +66,14 @@ def told(folder, content: bytes):
     return facts
 
 
+@pytest.mark.slow
 @often(1200)
 @given(data=st.data())
 def test_a_real_journal_spoilt(tmp_path, real, data):
     told(tmp_path, data.draw(changed(real)))
 
 
+@pytest.mark.slow
 @often(500)
 @given(cut=st.integers(0, 2**20), pieces=st.lists(st.integers(1, 3000), max_size=3))
 def test_a_journal_that_grows_is_read_as_if_it_had_been_whole(tmp_path, real, cut, pieces):
@@ -115,6 +117,7 @@ def written(facts) -> bytes:
     return "".join(json.dumps(fact) + "\n" for fact in facts).encode("utf-8", "surrogatepass")
 
 
+@pytest.mark.slow
 @often(1000)
 @given(facts=st.lists(lines, max_size=6), space=st.just({}) | anything)
 @example([{"fact": "ended", "trial": 7, "job": 0}], {})
@@ -137,6 +140,7 @@ def test_whatever_lines_a_journal_has(tmp_path, line):
     told(tmp_path, line + b"\n")
 
 
+@pytest.mark.slow
 @often(100)
 @given(data=st.data())
 def test_what_status_and_export_say_of_a_spoilt_journal(tmp_path, real, monkeypatch, data):

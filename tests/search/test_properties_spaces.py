@@ -77,6 +77,7 @@ def searches(draw):
     return {"fixed": {"data.dataset": "finches"}, "tune": tune, "search": search}
 
 
+@pytest.mark.slow
 @often(400)
 @given(document=searches())
 @example({"fixed": {"data.dataset": "finches", "model.fusion_weight": None}, "tune": {"loss.margin": {"low": 0, "high": 1, "when": {"model.fusion_weight": None}}}})
@@ -106,6 +107,7 @@ ranges_of = st.dictionaries(
 search_of = st.dictionaries(st.sampled_from([*Search.model_fields, "x"]), odd, max_size=3)
 
 
+@pytest.mark.slow
 @often(1000)
 @given(document=st.fixed_dictionaries({}, optional={
     "fixed": settings_of | odd, "tune": ranges_of | odd, "rows": st.dictionaries(st.text(max_size=4), settings_of, max_size=3) | odd,
@@ -124,6 +126,7 @@ def test_whatever_values_a_file_holds(tmp_path, document):
     judged(tmp_path, yaml.safe_dump(document, sort_keys=False).encode("utf-8", "surrogatepass"))
 
 
+@pytest.mark.slow
 @often(1000)
 @given(content=st.sampled_from(REAL).flatmap(changed))
 @example(REAL[0].replace(b"0.5", b"1:59" * 300 + b".5"))
@@ -152,6 +155,7 @@ def test_whatever_a_file_consists_of(tmp_path, content):
     outcome(lambda: read_document(path), rf"{path}:\d+: ")
 
 
+@pytest.mark.slow
 @often(400)
 @given(text=st.one_of(st.text(max_size=20), st.builds("{}={}".format, st.sampled_from([*sorted(DEFAULTS), "search.epochs", "search.sampler", "search.x.y", "search."]), st.text(max_size=12) | odd.map(repr))))
 @example("data.root=2026-13-45")

@@ -93,6 +93,7 @@ def test_it_loads_nothing_from_elsewhere(page) -> None:
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
 
 
+@pytest.mark.slow
 def test_plotly_is_within_the_page_and_the_page_forbids_itself_the_network(home, monkeypatch) -> None:
     monkeypatch.setattr(report_page, "get_plotlyjs", get_plotlyjs)
     text = write_report(home, "made").read_text()
@@ -139,6 +140,7 @@ def test_without_the_checkpoint_the_maps_say_so_in_a_line(page) -> None:
     assert len(re.findall(r"Not drawn: the checkpoint of trial #\d+ is no longer there\.", page.text)) == 2
 
 
+@pytest.mark.slow
 def test_what_comes_from_files_is_text_on_the_page(tmp_path) -> None:
     home = Home(tmp_path)
     space = replace(read_space(SPACES / "finches.yaml", ["search.trials=6", "search.finalists=0"]), question=HOSTILE)
@@ -155,6 +157,7 @@ def test_what_comes_from_files_is_text_on_the_page(tmp_path) -> None:
     assert page.tags.count("b") == 0
 
 
+@pytest.mark.slow
 def test_plotly_is_given_no_markup_of_a_file(tmp_path) -> None:
     home = Home(tmp_path)
     space = read_space(SPACES / "finches.yaml", ["search.trials=3", "search.finalists=0"])
@@ -182,6 +185,7 @@ def test_a_search_ran_from_each_launch_to_its_last_line_whatever_was_retrained_l
     assert elapsed(facts) == 60 * (2 + 5)
 
 
+@pytest.mark.slow
 def test_a_list_of_rows_is_reported_without_what_only_a_search_has(tmp_path) -> None:
     (tmp_path / "rows.yaml").write_text("rows:\n  one step: {model.time_steps: 1}\n  ten: {model.time_steps: 10}\nsearch: {epochs: 2, seeds: 1}\n")
     space = read_space(tmp_path / "rows.yaml")
@@ -198,6 +202,7 @@ def test_a_list_of_rows_is_reported_without_what_only_a_search_has(tmp_path) -> 
     assert "best" in page.ids
 
 
+@pytest.mark.slow
 def test_trials_without_time_steps_have_no_attention(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(made_search, "metrics_of", lambda settings, epoch, random: {"val/accuracy": random.random(), "val/nll": 1.0})
     home = Home(tmp_path)
@@ -214,6 +219,7 @@ def begun(tmp_path) -> Home:
     return home
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -235,6 +241,7 @@ def test_a_search_without_a_finished_trial_says_so(begun, fgsearch) -> None:
     assert said == "search 'early': no trial has finished a rung yet, so there is nothing to report\n"
 
 
+@pytest.mark.slow
 def test_the_report_is_kept_with_the_searchs_run_in_mlflow(home) -> None:
     space = read_space(SPACES / "finches.yaml", ["search.trials=40"])
     store = Store(default_uri(home.path), home.path / "artifacts")
@@ -245,6 +252,7 @@ def test_the_report_is_kept_with_the_searchs_run_in_mlflow(home) -> None:
     assert [file.read_bytes() for file in kept] == [path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_while_a_search_runs_the_page_is_rewritten_and_loads_itself_again(tmp_path, monkeypatch) -> None:
     home, space = Home(tmp_path), read_space(SPACES / "finches.yaml", ["search.trials=6", "search.finalists=0"])
     made, said = MadeSearch(home.journal("made"), space), []

@@ -23,6 +23,7 @@ def fill(space: Space, trials: int, history: History | None = None) -> History:
     return history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpe", "random", "gp", "cmaes"])
 def test_the_same_history_is_asked_the_same(name, space) -> None:
     space = with_sampler(space, name)
@@ -37,6 +38,7 @@ def test_another_seed_asks_something_else(name, space) -> None:
     assert first != second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpe", "gp", "cmaes"])
 def test_a_model_based_sampler_beats_chance(name, space) -> None:
     def late(name: str) -> float:

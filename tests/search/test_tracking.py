@@ -192,6 +192,7 @@ def test_an_epoch_whose_line_was_torn_after_mlflow_had_it_is_there_once_when_it_
     assert sorted(steps) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_an_end_whose_line_was_torn_leaves_one_row_of_the_searchs_best_when_it_is_told_again(store, book, tmp_path):
     book.launch().write(asked(0, 0), *job(0, 0, [1], 0.5))
     replay(book.path, SPACE, store)
@@ -201,6 +202,7 @@ def test_an_end_whose_line_was_torn_leaves_one_row_of_the_searchs_best_when_it_i
     assert [value for run, key, value, *_ in dump(tmp_path)["metrics"] if (run, key) == ("finches-1", "best/val/accuracy")] == [0.51]
 
 
+@pytest.mark.slow
 def test_a_trial_whose_line_was_torn_and_that_was_asked_anew_shows_its_new_settings(store, book, tmp_path):
     book.launch().write(asked(0, 0), *job(0, 0, [1], 0.5), Asked(trial=1, settings={"loss.margin": 0.9}, by="tpe", job=1, to=1))
     replay(book.path, SPACE, store)
@@ -235,6 +237,7 @@ def test_the_searchs_description_asks_answers_and_leads_on(replayed, store, tmp_
         assert said in note
 
 
+@pytest.mark.slow
 def test_trials_at_the_last_rung_are_drawn_in_colours_every_eye_tells_apart(book, store, tmp_path):
     facts = a_whole_search()
     replay(book.launch().write(*facts[:-1], Promoted(trial=0, rung=1, job=4, to=3), *job(0, 4, [2, 3], 0.6), facts[-1]).path, SPACE, store)
@@ -253,6 +256,7 @@ def test_the_searchs_figures_are_pictures_beside_its_run(replayed, store, tmp_pa
         f"figures/{name}.png": b"\x89PNG" for name in ("history", "rungs", "parallel")}  # three trials tell no importance
 
 
+@pytest.mark.slow
 def test_a_running_search_is_not_drawn_at_every_pass(book, store, tmp_path):
     facts = a_whole_search()
     projection = Projection(book.launch().write(*facts[:4]).path, SPACE, store)
@@ -265,6 +269,7 @@ def test_a_running_search_is_not_drawn_at_every_pass(book, store, tmp_path):
     assert drawn == ["6 facts", "6 facts", f"{2 + len(facts)} facts"], "at first, not a moment later, and at the end"
 
 
+@pytest.mark.slow
 def test_an_artifact_store_that_refuses_leaves_the_description(book, store, tmp_path):
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("update experiments set artifact_location = '/proc/nowhere'")
@@ -290,6 +295,7 @@ def test_a_finished_trial_has_its_curves_over_time_steps(replayed, store, tmp_pa
     assert curves == {("#1", f"by time step/{name}", t): 0.5 for name in ("attention", "accuracy", "likeness") for t in (1, 2)}
 
 
+@pytest.mark.slow
 def test_runs_are_linked_to_the_images_they_were_trained_on_once(book, store, tmp_path):
     data = {"fingerprint": "sha256:" + "a" * 64, "split": "sha256:b", "patches": "sha256:c"}
     opened = Opened(search="finches-1", space=SPACE.document(), digest=SPACE.digest())
@@ -305,6 +311,7 @@ def test_runs_are_linked_to_the_images_they_were_trained_on_once(book, store, tm
     assert {(name, digest, json.loads(profile)["split"]) for _, name, digest, profile in links} == {("finches", "a" * 36, "sha256:b")}
 
 
+@pytest.mark.slow
 def test_heatmaps_of_trials_at_the_last_rung_are_there_by_epoch_and_by_time_step(book, store, tmp_path):
     replay(book.launch().write(*with_looks(a_whole_search(), tmp_path / "looks")).path, SPACE, store)
     once = set(artifacts(tmp_path, "#1"))
@@ -384,6 +391,7 @@ def test_runs_begin_and_end_when_the_journal_says(replayed, store, tmp_path):
     assert times["finches-1"] == (milliseconds(0), milliseconds(14))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "reason"), [("stopped", "the search was stopped"), ("budget", "the search's hours were over")])
 def test_a_search_that_was_ended_is_killed_and_runs_again_when_it_goes_on(book, store, tmp_path, how, reason):
     book.launch().write(asked(0, 0), *job(0, 0, [1], 0.5), asked(1, 1), Finished(how=how))
@@ -395,6 +403,7 @@ def test_a_search_that_was_ended_is_killed_and_runs_again_when_it_goes_on(book, 
     assert tags(tmp_path, "#0")["fgsearch.reason"] == "waiting at rung 1"
 
 
+@pytest.mark.slow
 def test_an_extended_search_ends_its_trials_anew(book, store, tmp_path):
     book.launch().write(asked(0, 0), *job(0, 0, [1], 0.5), Finished(how="complete"))
     replay(book.path, SPACE, store)
@@ -410,6 +419,7 @@ def test_a_second_replay_changes_nothing(replayed, store, tmp_path):
     assert dump(tmp_path) == once
 
 
+@pytest.mark.slow
 def test_what_mlflow_shows_already_is_not_written_again(book, store, tmp_path):
     long = Failed(trial=2, job=3, reason="error", why="a fault\n" * 2000)
     book.launch().write(*[long if isinstance(fact, Failed) else fact for fact in a_whole_search()])
@@ -444,6 +454,7 @@ def test_points_written_without_their_tag_are_not_doubled(replayed, store, tmp_p
     assert dump(tmp_path) == once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 8, 12])
 def test_part_of_a_journal_and_then_the_rest_show_what_the_whole_does(empty, tmp_path, cut):
     dumps = []
@@ -475,6 +486,7 @@ def test_a_trials_best_is_its_best_so_far(book, store, tmp_path):
     assert best == {1: 0.51, 2: 0.51}
 
 
+@pytest.mark.slow
 def test_the_searchs_best_is_the_ladders(book, store, tmp_path):
     facts = a_whole_search()[:-1]
     facts += [asked(3, 4), *job(3, 4, [1], 0.9), Failed(trial=1, job=2, reason="error", why="a fault")]
@@ -494,6 +506,7 @@ def test_only_a_trial_at_the_last_rung_has_the_attention_figure(replayed, store,
     assert yaml.safe_load((artifacts / "settings.yaml").read_text())["loss.margin"] == 0.25
 
 
+@pytest.mark.slow
 def test_an_artifact_store_that_refuses_costs_the_figure_not_the_statuses(book, store, tmp_path):
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("update experiments set artifact_location = '/proc/nowhere'")
@@ -504,6 +517,7 @@ def test_an_artifact_store_that_refuses_costs_the_figure_not_the_statuses(book, 
         assert statuses(tmp_path) == {"#0": "FINISHED", "#1": "FINISHED", "#2": "FAILED", "finches-1": "FINISHED"}
 
 
+@pytest.mark.slow
 def test_a_run_the_user_deleted_is_written_again(replayed, store, tmp_path):
     whole = dump(tmp_path)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
@@ -530,6 +544,7 @@ def test_two_searches_of_one_name_are_kept_apart(book, store, tmp_path):
     assert len(dump(tmp_path)["runs"]) == 2
 
 
+@pytest.mark.slow
 def test_each_opening_of_the_test_split_is_a_tag(book, store, tmp_path):
     book.launch().write(*a_whole_search(), OpenedTest(trial=1, seeds=(0, 1), images=210))
     replay(book.path, SPACE, store)
@@ -544,6 +559,7 @@ def test_a_second_writer_waits_for_the_first(book, store):
     replay(book.path, SPACE, store)
 
 
+@pytest.mark.slow
 def test_a_tracker_follows_a_growing_journal(book, store, tmp_path):
     with Tracker(book.launch().path, SPACE, store) as tracker:
         assert tracker.drain(30)
@@ -627,6 +643,7 @@ def test_a_server_that_will_never_do_is_one_line(status, remedy):
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_holds_nothing_up(book):
     store = Store(f"http://127.0.0.1:{free_port()}")
     assert store.away
@@ -638,6 +655,7 @@ def test_a_server_that_is_away_holds_nothing_up(book):
         assert "\n" not in tracker.remark
 
 
+@pytest.mark.slow
 def test_a_server_killed_midway_and_restarted_loses_and_doubles_nothing(book, empty, tmp_path):
     """Against the same journal replayed at once into a database."""
     shutil.copy(empty / "mlflow.db", tmp_path)
@@ -668,6 +686,7 @@ def test_two_processes_open_a_new_home_at_once_and_nothing_of_mlflow_reaches_the
         assert database.execute("select count(*) from experiments where name = 'fgsearch'").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_writing_and_ending_runs_prints_nothing(book, store, capfd, caplog):
     replay(book.launch().write(*a_whole_search()).path, SPACE, store)
     assert capfd.readouterr() == ("", "")

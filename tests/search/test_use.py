@@ -26,6 +26,7 @@ def model(tmp_path_factory):
     return folder, run
 
 
+@pytest.mark.slow
 def test_json_csv_and_the_run_itself_agree(model, fgsearch):
     folder, run = model
     expected = run.run.test(run.test)
@@ -61,6 +62,7 @@ def test_the_table_names_a_streams_class_only_where_it_is_another():
     assert console.file.getvalue().splitlines()[1].split() == ["a.png", "wren", "0.750", "agrees", "0.90", "robin", "0.60", "robin", "0.25"]
 
 
+@pytest.mark.slow
 def test_a_folder_is_answered_image_by_image_in_order(model, fgsearch):
     status, said, _ = fgsearch("predict", "pets-3", model[1].files[0].parents[1], "--home", model[0].parents[1], "--csv")
     names = [row["image"] for row in csv.DictReader(io.StringIO(said))]
@@ -69,6 +71,7 @@ def test_a_folder_is_answered_image_by_image_in_order(model, fgsearch):
     assert names == sorted(names)
 
 
+@pytest.mark.slow
 def test_more_images_than_a_batch_are_each_answered_as_if_alone(model, tmp_path):
     _, run = model
     files = [run.files[k % 4] for k in range(BATCH + 3)]
@@ -90,6 +93,7 @@ def test_the_others_are_answered_where_a_file_is_no_image(model, fgsearch, tmp_p
     assert len(said.splitlines()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "said"), [
     pytest.param(["predict", "pets-4", "IMAGE"], "'pets-4' is no model; did you mean 'pets-3'?", id="another name"),
     pytest.param(["predict", "zzz", "IMAGE"], "'zzz' is no model; there are pets-3", id="no such name"),
@@ -118,6 +122,7 @@ def test_a_mistake_is_one_line_and_status_2(words, said, model, fgsearch, tmp_pa
 
 # --- explain ----------------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_an_explanation_is_a_picture_and_a_sentence_for_each_image(model, fgsearch, tmp_path):
     folder, run = model
     status, said, _ = fgsearch("explain", folder, run.files[0], run.files[-1], "--out", tmp_path / "out")
@@ -133,12 +138,14 @@ def test_an_explanation_is_a_picture_and_a_sentence_for_each_image(model, fgsear
             assert len(np.unique(np.asarray(drawn.convert("L")))) > 100
 
 
+@pytest.mark.slow
 def test_images_of_the_same_name_do_not_overwrite_each_other(model, fgsearch, tmp_path):
     root = model[1].files[0].parents[1]
     fgsearch("explain", model[0], root / "cat" / "0.png", root / "dog" / "0.png", "--out", tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0-1.png", "0.png"]
 
 
+@pytest.mark.slow
 def test_a_model_without_time_steps_has_none_to_explain(fgsearch, tmp_path):
     run = trained(pets(tmp_path / "pets"), tmp_path / "cache", model__local_stream="trunk", model__hidden_size=None, model__time_steps=None)
     save_model(tmp_path / "m.safetensors", run.classifier, {}, {})
