@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from search.record.history import History, Trial
-from search.space.space import Search
+from search.space.space import Plan
 
 REFERENCE = 0
 
@@ -29,7 +29,7 @@ class Promotion:
 class Ladder:
     """The rungs of a search and the rule that climbs them."""
 
-    search: Search
+    search: Plan
 
     def rank(self, history: History, rung: int) -> list[Trial]:
         """Return the trials that finished `rung`, best first; a tie goes to the lower val/nll, then to the elder."""

@@ -4,10 +4,10 @@ import math
 from itertools import pairwise
 
 from search.record.history import History
-from search.space.space import Search
+from search.space.space import Plan
 
 
-def expected_epochs(search: Search) -> int:
+def expected_epochs(search: Plan) -> int:
     """Return the epochs ASHA will train when every rung keeps its share, the reference's full run included."""
     total, there = search.trials * search.rungs[0], search.trials
     for rung, to in pairwise(search.rungs):
@@ -16,7 +16,7 @@ def expected_epochs(search: Search) -> int:
     return total + min(there, search.finalists) * search.seeds * search.epochs
 
 
-def seconds_left(search: Search, history: History) -> float | None:
+def seconds_left(search: Plan, history: History) -> float | None:
     """Return the seconds a search still needs at the pace of its epochs so far; None before the first."""
     epochs = sum(trial.epoch for trial in history.trials.values())
     seconds = sum(trial.seconds for trial in history.trials.values())
@@ -25,7 +25,7 @@ def seconds_left(search: Search, history: History) -> float | None:
     return _epochs_left(search, history) * seconds / epochs / search.workers
 
 
-def _epochs_left(search: Search, history: History) -> float:
+def _epochs_left(search: Plan, history: History) -> float:
     """Return the epochs to come: of running jobs, trials not started, places free at each rung, and repeats."""
     trials = {t.number: t for t in history.candidates}
     running = sum(max(0, job.to - history.trials[job.trial].epoch) for job in history.live.values())

@@ -13,7 +13,7 @@ import numpy as np
 
 from search.decide.asha import Ladder
 from search.record.history import History, Trial
-from search.space.space import Search, Space
+from search.space.space import Plan, Space
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Confirmed:
         return f"{self.mean:.3f} ± {self.sd:.3f} over {len(self.values)} fresh seeds"
 
 
-def finalists(search: Search, history: History) -> list[Trial]:
+def finalists(search: Plan, history: History) -> list[Trial]:
     """Return the best few of the last rung."""
     done = [t for t in Ladder(search).rank(history, search.epochs) if not t.reason]
     return done[: search.finalists]
 
 
-def due(search: Search, history: History) -> tuple[Trial, int] | None:
+def due(search: Plan, history: History) -> tuple[Trial, int] | None:
     """Return the next repeat: the finalist that has fewest, and which of its seeds it is, from 1."""
     begun = Counter(t.repeats for t in history.trials.values())
     behind = [t for t in finalists(search, history) if begun[t.number] < search.seeds]
@@ -60,7 +60,7 @@ def repeat_settings(space: Space, trial: Trial, number: int) -> dict[str, object
     return {**trial.settings, **fresh}
 
 
-def confirmed(search: Search, history: History) -> list[Confirmed]:
+def confirmed(search: Plan, history: History) -> list[Confirmed]:
     """Return the finalists whose repeats are all over, the best mean first; ties go to the lower val/nll."""
     found = [_confirmed(search, history, trial) for trial in finalists(search, history)]
     over = [c for c in found if c and len(c.values) >= search.seeds]
@@ -68,7 +68,7 @@ def confirmed(search: Search, history: History) -> list[Confirmed]:
     return sorted(over, key=lambda c: (math.isnan(c.mean), sign * c.mean, c.nll, c.trial.number))
 
 
-def best(search: Search, history: History) -> Trial | None:
+def best(search: Plan, history: History) -> Trial | None:
     """Return the race's winner once it is over, else the leader of the highest rung."""
     race = confirmed(search, history)
     if race and len(race) == len(finalists(search, history)) and not math.isnan(race[0].mean):
@@ -76,7 +76,7 @@ def best(search: Search, history: History) -> Trial | None:
     return Ladder(search).leader(history)
 
 
-def _confirmed(search: Search, history: History, trial: Trial) -> Confirmed | None:
+def _confirmed(search: Plan, history: History, trial: Trial) -> Confirmed | None:
     repeats = [t for t in history.trials.values() if t.repeats == trial.number]
     over = [t for t in repeats if t.reason or t.rung >= search.epochs]
     if not over:

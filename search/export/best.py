@@ -23,7 +23,7 @@ from search.export.bundle import (
 from search.record.history import History, Trial, space_of
 from search.record.home import Home, code_version
 from search.record.journal import Launched
-from search.space.space import Search
+from search.space.space import Plan
 
 
 def export(home: Home, name: str, to: Path, number: int | None = None) -> Bundle:
@@ -61,7 +61,7 @@ def _record(journal: Path) -> JournalDigest:
     return JournalDigest(sha256=hashlib.sha256(whole).hexdigest(), lines=whole.count(b"\n"))
 
 
-def _confirmed(search: Search, history: History, trial: Trial) -> Confirmation | None:
+def _confirmed(search: Plan, history: History, trial: Trial) -> Confirmation | None:
     raced = race.confirmed(search, history)
     found = next((c for c in raced if c.trial is trial and not math.isnan(c.mean)), None)
     if found is None:
@@ -77,7 +77,7 @@ def _launched(home: Home, name: str, history: History) -> Launched:
 
 
 def _origin(
-    search: Search, history: History, launched: Launched, name: str, trial: Trial, config: TrialConfig,
+    search: Plan, history: History, launched: Launched, name: str, trial: Trial, config: TrialConfig,
     record: JournalDigest,
 ) -> Origin:
     version, commit, dirty = code_version()

@@ -33,7 +33,7 @@ from search.run.drive import drive
 from search.run.executor import Executor
 from search.run.launch import open_search
 from search.show.screen import Steps
-from search.space.space import Resources, Search, Space
+from search.space.space import Plan, Resources, Space
 
 SHELF = "unfinished"
 
@@ -41,7 +41,7 @@ SHELF = "unfinished"
 def one_row(config: TrialConfig, name: str, seeds: int, workers: int, resources: Resources) -> Space:
     """Return the study that trains a configuration with the seeds 0, 1, … and opens the test split with each."""
     epochs = config.optim.epochs
-    search = Search(
+    search = Plan(
         objective="test/accuracy", trials=seeds, seeds=seeds, epochs=epochs, rungs=(epochs,), workers=workers,
         resources=resources,
     )

@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from search.decide.dispatch import Dispatcher
 from search.run.actor import TrialActor
-from search.run.tune_hooks import Ends, Over, Source, Stop, Tick
+from search.run.tune_hooks import Ends, JobSource, Over, Stop, Tick
 
 SCRATCH = "fgsearch-tune-"
 
@@ -32,7 +32,7 @@ def run_jobs(
     _quieten()
     for left in scratch.glob(f"{SCRATCH}*") if scratch else ():  # by a driver that was killed
         shutil.rmtree(left, ignore_errors=True)
-    source = Source(dispatcher, cache, places)
+    source = JobSource(dispatcher, cache, places)
     # 0700: Tune pickles; nobody reads it. What Ray still writes there, or a network's file system holds, may stay.
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch, ignore_cleanup_errors=True) as private:
         tuner = tune.Tuner(
@@ -55,7 +55,7 @@ def _quieten() -> None:
         logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)
 
 
-def _tune_config(source: Source) -> tune.TuneConfig:
+def _tune_config(source: JobSource) -> tune.TuneConfig:
     return tune.TuneConfig(
         search_alg=source,
         scheduler=Ends(source),
@@ -67,7 +67,7 @@ def _tune_config(source: Source) -> tune.TuneConfig:
     )
 
 
-def _run_config(source: Source, folder: str, stop: Callable[[], bool], tick: Callable[[], None]) -> tune.RunConfig:
+def _run_config(source: JobSource, folder: str, stop: Callable[[], bool], tick: Callable[[], None]) -> tune.RunConfig:
     return tune.RunConfig(
         storage_path=folder,
         name="jobs",

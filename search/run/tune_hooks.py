@@ -30,7 +30,7 @@ class Unpickled:
         return {}
 
 
-class Source(Unpickled, Searcher):
+class JobSource(Unpickled, Searcher):
     """Gives Tune a job for a trial."""
 
     def __init__(self, dispatcher: Dispatcher, cache: Path, places: Callable[[], int]) -> None:
@@ -107,7 +107,7 @@ def verdict(said: str) -> tuple[str, Literal["worker", "node"]]:
 class Ends(Unpickled, FIFOScheduler):
     """Ends jobs from the driver's side, after their last epoch is in the journal."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: JobSource) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray's
         self.source = source
         self._parked: dict[str, float] = {}
@@ -171,7 +171,7 @@ def _forget(controller: Any) -> None:  # noqa: ANN401 Tune's
 class Stop(Unpickled, tune.Stopper):
     """Ends the search when asked."""
 
-    def __init__(self, source: Source, stop: Callable[[], bool]) -> None:
+    def __init__(self, source: JobSource, stop: Callable[[], bool]) -> None:
         self._source, self._stop = source, stop
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from fgmodel.config import DEFAULTS, TrialConfig, require_setting
 from fgmodel.frozen import Wrong, mistakes
 from search.errors import Problems, SettingError
 from search.space.parameter import Parameter, read_parameter
-from search.space.space import Resources, Sampler, Search, Space, starting_point
+from search.space.space import Plan, Resources, Sampler, Space, starting_point
 from search.space.yaml_lines import Document, read_document, read_set
 
 PARTS = ("fixed", "tune", "rows", "search", "study")
@@ -110,13 +110,13 @@ def _put(tree: Any, keys: tuple[str, ...], value: object) -> dict[str, Any]:  # 
     return copy
 
 
-def _search(document: Document, problems: list[str]) -> Search | None:
+def _search(document: Document, problems: list[str]) -> Plan | None:
     given = dict(document.values.get("search", {}))
     for key in ("rungs", "start"):
         if isinstance(given.get(key), list):
             given[key] = tuple(given[key])
     try:
-        search = Search(**given)
+        search = Plan(**given)
     except ValidationError as error:
         problems.extend(_search_problem(document, wrong) for wrong in mistakes(error))
         return None
@@ -134,7 +134,7 @@ def _search(document: Document, problems: list[str]) -> Search | None:
 def _search_problem(document: Document, wrong: Wrong) -> str:
     named = document.named("search", *wrong.keys)
     if wrong.kind == "extra_forbidden":
-        known = Sampler if wrong.keys[0] == "sampler" else Resources if wrong.keys[0] == "resources" else Search
+        known = Sampler if wrong.keys[0] == "sampler" else Resources if wrong.keys[0] == "resources" else Plan
         return f"{named} is not a setting{_near(wrong.keys[-1], known.model_fields)}"
     return f"{named}: {wrong.given!r} is wrong: {wrong.must}"
 

@@ -27,7 +27,7 @@ class Resources(Strict):
     gpu: float = Field(0, ge=0)  # a fraction shares a GPU between trials
 
 
-class Search(Strict):
+class Plan(Strict):
     """How a search runs."""
 
     objective: Literal["val/accuracy", "val/accuracy_global", "val/accuracy_local", "val/nll", "test/accuracy"] = (
@@ -74,7 +74,7 @@ class Space:
     question: str
     fixed: dict[str, Any]
     tune: tuple[Parameter, ...]
-    search: Search
+    search: Plan
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # the list that is tried, in place of `tune`
 
     def config(self, tuned: dict[str, Any]) -> TrialConfig:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fgmodel.config import TrialConfig
-from search.space.space import Resources, Sampler, Search
+from search.space.space import Plan, Resources, Sampler
 from tests.docs.shown import ROOT
 
 pytest.importorskip("furo", reason="pip install fgsearch[docs]")
@@ -41,7 +41,7 @@ def test_every_page_is_built_and_in_the_contents(built) -> None:
 
 def test_the_reference_has_every_setting_with_a_meaning(built) -> None:
     found = rows(built / "space-file.html")
-    settings = {*TrialConfig().settings(), *(f"search.{n}" for n in Search.model_fields if n not in ("sampler", "resources"))}
+    settings = {*TrialConfig().settings(), *(f"search.{n}" for n in Plan.model_fields if n not in ("sampler", "resources"))}
     settings |= {f"search.sampler.{n}" for n in Sampler.model_fields} | {f"search.resources.{n}" for n in Resources.model_fields}
     assert settings <= set(found)
     assert all(found[name][-1] for name in settings)

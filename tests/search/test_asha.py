@@ -5,7 +5,7 @@ import pytest
 from search.decide.asha import Ladder, Promotion
 from search.record.history import History
 from search.record.journal import Asked, Ended, Promoted, Reported
-from search.space.space import Search
+from search.space.space import Plan
 from tests.search.conftest import run_to_end
 
 
@@ -21,7 +21,7 @@ def climb(values: list[float], nll: list[float] | None = None) -> History:
 
 
 def ladder(trials: int = 100, promote: bool = True) -> Ladder:
-    return Ladder(Search(trials=trials, epochs=9, rungs=(1, 3, 9), promote=promote))
+    return Ladder(Plan(trials=trials, epochs=9, rungs=(1, 3, 9), promote=promote))
 
 
 def test_nothing_is_promoted_before_a_third_of_the_rung_is_sure() -> None:
@@ -94,5 +94,5 @@ def test_the_stopping_kind_lets_the_first_arrivals_pass() -> None:
 
 
 def test_a_lower_objective_is_better_for_nll() -> None:
-    search = Search(trials=100, epochs=9, rungs=(1, 3, 9), objective="val/nll")
+    search = Plan(trials=100, epochs=9, rungs=(1, 3, 9), objective="val/nll")
     assert Ladder(search).next(climb([0, 0, 0], nll=[2.0, 0.5, 1.0])) == Promotion(1, 1, 3)

@@ -18,7 +18,7 @@ from search.show.charts.scale import Scale
 from search.show.charts.seen import Seen
 from search.space.file import read_space
 from search.space.parameter import Parameter
-from search.space.space import Search, Space
+from search.space.space import Plan, Space
 from search.tracking import figures
 from tests.search.made_search import MadeSearch
 
@@ -47,7 +47,7 @@ def seen() -> Seen:
         trial(2, {1: 3}, {1: 0.4}, optim__lr_local=1.0, loss__margin=1.0),
         trial(3, {1: 4}, {1: 0.1}, optim__lr_local=0.1),
     ]
-    search = Search(trials=4, epochs=2, rungs=(1, 2), finalists=0)
+    search = Plan(trials=4, epochs=2, rungs=(1, 2), finalists=0)
     return Seen(Space("tiny", "Which?", {}, (LR, MARGIN), search), History(trials={t.number: t for t in trials}))
 
 

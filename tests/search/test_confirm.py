@@ -7,10 +7,10 @@ import pytest
 from search.decide import race
 from search.record.history import History
 from search.record.journal import Asked, Ended, Failed, Repeated, Reported
-from search.space.space import Search, Space
+from search.space.space import Plan, Space
 from tests.search.conftest import run_to_end
 
-SEARCH = Search(trials=3, epochs=2, rungs=(2,), finalists=2, seeds=2)
+SEARCH = Plan(trials=3, epochs=2, rungs=(2,), finalists=2, seeds=2)
 
 
 def report(history: History, trial: int, value: float, nll: float = 1.0) -> None:

@@ -12,7 +12,7 @@ from fgmodel.config import DEFAULTS, setting_type
 from search.errors import InputError
 from search.space import file
 from search.space.file import read_space, stored_space
-from search.space.space import Search
+from search.space.space import Plan
 from search.space.yaml_lines import read_document, read_set
 from tests.hostile import changed, often, outcome, refused
 from tests.search.conftest import SPACES
@@ -104,7 +104,7 @@ ranges_of = st.dictionaries(
     | st.fixed_dictionaries({"choices": st.lists(odd, max_size=3)}, optional={"when": settings_of}) | odd,
     max_size=3,
 )
-search_of = st.dictionaries(st.sampled_from([*Search.model_fields, "x"]), odd, max_size=3)
+search_of = st.dictionaries(st.sampled_from([*Plan.model_fields, "x"]), odd, max_size=3)
 
 
 @pytest.mark.slow

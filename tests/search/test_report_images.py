@@ -21,7 +21,7 @@ from search.record.home import Home
 from search.report.answers import confusion_parts, heatmap_parts, predicted
 from search.report.page import Gallery, Grid, Picture, Words
 from search.report.pictures import Pictures, drawing
-from search.space.space import Search, Space
+from search.space.space import Plan, Space
 from tests.models import SMALL, pets
 
 TRAINED = SMALL | {
@@ -33,7 +33,7 @@ TRAINED = SMALL | {
 @pytest.fixture(params=[pytest.param(SMALL, id="frozen"), pytest.param(TRAINED, id="end to end")])
 def searched(request, tmp_path):
     """A home, its space and the best trial: two epochs of a small model, and its checkpoint."""
-    space = Space("pets", "Cats or dogs?", request.param | {"data.root": str(pets(tmp_path / "pets"))}, (), Search(trials=1, epochs=2, rungs=(2,)))
+    space = Space("pets", "Cats or dogs?", request.param | {"data.root": str(pets(tmp_path / "pets"))}, (), Plan(trials=1, epochs=2, rungs=(2,)))
     home, config = Home(tmp_path / "home"), space.config({})
     run = Run(config, prepare(config, home.cache))
     run.train_epoch()

@@ -13,7 +13,7 @@ from search.record.history import History, Trial
 from search.record.journal import now
 from search.show import screen
 from search.show.screen import Screen, Steps, alpha_bars, ending, preparing, progress_line, sparkline, trial_table
-from search.space.space import Search, Space
+from search.space.space import Plan, Space
 from tests.search.conftest import run_to_end, train
 
 
@@ -25,7 +25,7 @@ def shown(what: object, width: int = 120) -> str:
 
 def test_the_forecast_counts_a_third_of_every_rung() -> None:
     # by hand: 24 to 1 epoch, 8 of them 2 more, 3 of them 6 more, 1 of them 18 more
-    assert expected_epochs(Search(trials=24, epochs=27, rungs=(1, 3, 9, 27))) == 24 + 8 * 2 + 3 * 6 + 18
+    assert expected_epochs(Plan(trials=24, epochs=27, rungs=(1, 3, 9, 27))) == 24 + 8 * 2 + 3 * 6 + 18
 
 
 @pytest.mark.parametrize(

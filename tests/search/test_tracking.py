@@ -37,7 +37,7 @@ from search.record.journal import (
     Reported,
 )
 from search.space.parameter import Parameter
-from search.space.space import Search, Space
+from search.space.space import Plan, Space
 from search.tracking.address import default_uri
 from search.tracking.entry import AwayError, StoreError
 from search.tracking.pages import BY_EPOCH, BY_STEP
@@ -51,7 +51,7 @@ SPACE = Space(
     "Which margin serves best?",
     {"data.dataset": "finches", "optim.schedule": "cosine"},
     (Parameter("loss.margin", low=0.0, high=1.0),),
-    Search(trials=4, epochs=3, rungs=(1, 3)),
+    Plan(trials=4, epochs=3, rungs=(1, 3)),
 )
 
 
